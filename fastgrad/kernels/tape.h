@@ -1,0 +1,91 @@
+/* The tape's struct of arrays, and the handle that Python holds of an entry.
+ *
+ *   slot      0       1       2       3       4
+ *   op        LEAF    LEAF    MUL     LEAF    ADD
+ *   a, b      -  -    -  -    0  1    -  -    2  3      operand slots, or (first, count) in the pool
+ *   val       2.0     3.0     6.0     1.0     7.0       primal
+ *   adj       0       0       0       0       0         adjoint (public name: grad)
+ *   owner     o       o       -       -       o         borrowed pointer to the live handle, or NULL
+ *   mark      .       .       .       .       .         set while a sweep waits for the entry
+ *   flags     .       .       .       .       .         see the enum below
+ *
+ * Entries are appended in execution order, so slot order is a topological order: operands lie
+ * below the entries that use them, a reverse sweep walks down.  35 bytes an entry.
+ */
+#ifndef FASTGRAD_TAPE_H
+#define FASTGRAD_TAPE_H
+
+#include <Python.h>
+#include "ops.h"
+
+/* Flags of an entry, after DATA_INT and GRAD_INT. */
+enum {
+    INNER = 4, /* has operands */
+    USED = 8,  /* is an operand: never missing, exact after a collection */
+    KEPT = 16, /* is or descends from a user-made rule: its users' handles hold its handle */
+    RULE = 32, /* backward calls the rule in its handle's links */
+};
+
+/* A handle holds a slot and nothing of the graph; its life is in handle.h. */
+typedef struct Handle {
+    PyObject_HEAD
+    int32_t slot;
+    int32_t tracked;      /* 1 once the cyclic collector knows this handle */
+    PyObject *attributes; /* dict of what the user hung on it (label, ...), or NULL */
+    PyObject *weakrefs;
+    PyObject *links;      /* tuple (rule or None, handles that this one keeps...), or NULL */
+} Handle;
+
+#define HANDLES_AT_REST 512
+
+typedef struct Tape {
+    double *val, *adj;
+    int32_t *a, *b;
+    uint8_t *op, *flags, *mark;
+    Handle **owner;
+    int32_t *pool;           /* operands of n-ary entries, in the order of their entries */
+    int32_t size, capacity;  /* entries */
+    int32_t limit;           /* an operator that finds more than this asks for room first */
+    int32_t survivors;       /* entries after the last collection */
+    int64_t pool_size, pool_capacity; /* words */
+    int64_t credit;          /* entries that a collection out of turn may visit; earned by ... */
+    int64_t deaths;          /* ... handles that died and ... */
+    int32_t counted;         /* ... entries above this, not yet counted */
+    uint64_t collections;    /* so that cached slots know when they are old */
+    int pins;                /* somebody holds slots (a sweep, say): entries must not move */
+    int pauses;              /* no_grad contexts open in any thread */
+    PyTypeObject *type;      /* Value */
+    void (*root_died)(void);
+    void (*store_attributes)(Handle *);
+    Handle *at_rest[HANDLES_AT_REST];
+    int resting;
+} Tape;
+
+/* A new handle without an entry (slot -1).  May run Python: the cyclic collector's finalizers. */
+static inline PyObject *handle_alloc(Tape *tape)
+{
+    Handle *self;
+    if (tape->resting) {
+        self = tape->at_rest[--tape->resting];
+        _Py_NewReference((PyObject *)self);
+    } else {
+        self = PyObject_GC_New(Handle, tape->type);
+        if (!self) return NULL;
+        self->tracked = 0;
+        self->attributes = self->weakrefs = self->links = NULL;
+    }
+    self->slot = -1;
+    return (PyObject *)self;
+}
+
+/* Make the handle known to the cyclic collector. */
+static inline void handle_track(PyObject *object)
+{
+    Handle *self = (Handle *)object;
+    if (!self->tracked) {
+        self->tracked = 1;
+        if (!PyObject_GC_IsTracked(object)) PyObject_GC_Track(object);
+    }
+}
+
+#endif

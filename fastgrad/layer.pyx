@@ -1,0 +1,450 @@
+"""Fused layers: a whole layer, or an MLP of plain layers, is recorded by one C call.
+
+A layer records its DOT entries, then its RELUs.  Weights and outputs then lie in consecutive
+slots, which collections preserve, and both sweeps run over plain vectors; between the layers of an
+MLP no handles are made.  The numbers are those of micrograd's neuron by neuron sums, to the bit.
+
+Invariant: what a layer's `Seat` remembers is compared with the layer's lists at every call, so
+replaced or shared weights are honoured.  Whatever is not plain (a subclass, a replaced method, a
+weight that is no Value) is left to the Python code in ``nn.py``.
+"""
+
+from cpython.object cimport Py_TYPE, PyObject, PyTypeObject
+from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp
+
+from fastgrad.record cimport is_value, keep, paused, read_number
+from fastgrad.tape cimport (
+    DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_RELU, OP_RUN, USED, Handle, append, append_leaf,
+    handle_alloc, make_room, op_is_int, op_value, op_words, tape, use_run,
+)
+
+
+cdef extern from "Python.h":
+    PyObject *Py_True
+    PyObject *Py_False
+
+
+cdef extern from *:
+    """
+    #include <structmember.h>
+
+    /* Where a class with __slots__ keeps the attribute that this descriptor stands for. */
+    static Py_ssize_t slot_offset(PyObject *descriptor)
+    {
+        return ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    }
+    #define attribute_at(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+    #define list_items(list) (((PyListObject *)(list))->ob_item)
+    #define version_of(type) ((type)->tp_version_tag)
+    #define number_slot(type, slot) ((void *)(type)->tp_as_number->slot)
+    #define has_plain_arithmetic(type) \\
+        (number_slot(type, nb_add) == plain_add && number_slot(type, nb_multiply) == plain_multiply)
+    static void *plain_add, *plain_multiply;
+    #define remember_arithmetic(type) \\
+        (plain_add = number_slot(type, nb_add), plain_multiply = number_slot(type, nb_multiply))
+    """
+    Py_ssize_t slot_offset(object descriptor)
+    PyObject *attribute_at(PyObject *thing, Py_ssize_t offset)
+    PyObject **list_items(PyObject *list)
+    unsigned int version_of(PyTypeObject *type)
+    bint has_plain_arithmetic(PyTypeObject *type)
+    void remember_arithmetic(PyTypeObject *type)
+
+
+# ---- which classes and methods are plain
+
+
+cdef PyTypeObject *neuron_type
+cdef PyTypeObject *layer_type
+cdef Py_ssize_t w_at, b_at, nonlin_at, neurons_at, seat_at
+cdef unsigned int neuron_version, layer_version, value_version
+cdef list plain_methods = []
+
+
+def register(neuron, layer):
+    """Tell the fused path the classes of ``nn.py`` that it stands in for."""
+    global neuron_type, layer_type, w_at, b_at, nonlin_at, neurons_at, seat_at
+    neuron_type, layer_type = <PyTypeObject *>neuron, <PyTypeObject *>layer
+    w_at, b_at, nonlin_at = slot_offset(neuron.w), slot_offset(neuron.b), slot_offset(neuron.nonlin)
+    neurons_at, seat_at = slot_offset(layer.neurons), slot_offset(layer._seat)
+    plain_methods[:] = [
+        (owner, name, getattr(owner, name))
+        for owner, name in [(neuron, "__call__"), (layer, "__call__"), (<object>tape.type, "relu")]
+    ]
+    remember_arithmetic(tape.type)
+
+
+cdef inline bint methods_are_plain() except -1:
+    # CPython gives a class a new version, or 0, whenever one of its attributes is replaced.
+    if (
+        version_of(neuron_type) == neuron_version
+        and version_of(layer_type) == layer_version
+        and version_of(tape.type) == value_version
+        and neuron_version and layer_version and value_version
+    ):
+        return True
+    return look_at_methods()
+
+
+cdef bint look_at_methods() except -1:
+    global neuron_version, layer_version, value_version
+    neuron_version = layer_version = value_version = 0
+    for owner, name, method in plain_methods:
+        if getattr(owner, name) is not method:
+            return False
+    if not has_plain_arithmetic(tape.type):
+        return False
+    neuron_version, layer_version = version_of(neuron_type), version_of(layer_type)
+    value_version = version_of(tape.type)
+    return True
+
+
+# ---- where a layer's parameters lie
+
+
+cdef inline bint is_bool(PyObject *thing) noexcept:
+    return thing == Py_True or thing == Py_False
+
+
+cdef class Seat:
+    """A layer's parameters as last seen, and their slots.  Copies and pickles as an empty one."""
+
+    cdef tuple neurons, parameters  # hold what the pointers below point at
+    cdef PyObject **seen            # inputs weights and the bias of each neuron
+    cdef int32_t *first             # first weight's slot of each neuron, -1 if not consecutive
+    cdef int64_t count, inputs
+    cdef uint64_t collections
+
+    def __dealloc__(self):
+        free(self.seen)
+        free(self.first)
+
+    def __reduce__(self):
+        return Seat, ()
+
+    cdef bint is_current(self, PyObject *neurons) noexcept:
+        """Are the layer's lists the ones that were seen?"""
+        cdef PyObject *neuron
+        cdef PyObject *w
+        cdef PyObject **seen = self.seen
+        cdef int64_t j
+        if self.neurons is None or PyList_GET_SIZE(<object>neurons) != self.count:
+            return False
+        for j in range(self.count):
+            neuron = list_items(neurons)[j]
+            if neuron != <PyObject *>self.neurons[j]:
+                return False
+            w = attribute_at(neuron, w_at)
+            if w == NULL or not PyList_CheckExact(<object>w):
+                return False
+            if PyList_GET_SIZE(<object>w) != self.inputs:
+                return False
+            if memcmp(list_items(w), seen, self.inputs * sizeof(PyObject *)):
+                return False
+            if attribute_at(neuron, b_at) != seen[self.inputs]:
+                return False
+            if not is_bool(attribute_at(neuron, nonlin_at)):
+                return False
+            seen += self.inputs + 1
+        return True
+
+    cdef bint look(self, PyObject *neurons) except -1:
+        """See the layer afresh; False if it is not plain."""
+        cdef int64_t k
+        self.neurons = None
+        found = []
+        inputs = -1
+        for neuron in <list>neurons:
+            if type(neuron) is not <object>neuron_type:
+                return False
+            w, b = getattr(neuron, "w", None), getattr(neuron, "b", None)
+            if type(w) is not list or type(getattr(neuron, "nonlin", None)) is not bool:
+                return False
+            if inputs not in (-1, len(w)):
+                return False
+            inputs = len(w)
+            found += w
+            found.append(b)
+        if not found or not inputs:
+            return False
+        for value in found:
+            if type(value) is not <object>tape.type:
+                return False
+        free(self.seen)
+        free(self.first)
+        self.seen = <PyObject **>malloc(len(found) * sizeof(PyObject *))
+        self.first = <int32_t *>malloc(len(found) * sizeof(int32_t))
+        if self.seen == NULL or self.first == NULL:
+            raise MemoryError(f"no memory for the slots of {len(found)} parameters")
+        self.parameters = tuple(found)
+        for k in range(len(found)):
+            self.seen[k] = <PyObject *>self.parameters[k]
+        self.inputs = inputs
+        self.count = len(found) // (inputs + 1)
+        self.find_slots()
+        self.neurons = tuple(<list>neurons)
+        return True
+
+    cdef void find_slots(self) noexcept:
+        cdef PyObject **seen = self.seen
+        cdef int64_t j, k
+        for j in range(self.count):
+            self.first[j] = (<Handle *>seen[0]).slot
+            for k in range(1, self.inputs):
+                if (<Handle *>seen[k]).slot != self.first[j] + k:
+                    self.first[j] = -1
+                    break
+            seen += self.inputs + 1
+        self.collections = tape.collections
+
+
+# ---- recording
+
+
+cdef struct Row:  # what flows from layer to layer
+    int64_t count
+    int32_t *slots
+    bint consecutive
+    uint8_t flags_or
+    uint8_t flags_and
+
+
+def forward(layers, inputs):
+    """Record plain layers, one after the other.
+
+    Parameters
+    ----------
+    layers : list of nn.Layer
+    inputs : sequence of numbers and Values
+
+    Returns
+    -------
+    Value or list of Value or NotImplemented
+        What the last layer gives; NotImplemented, with nothing recorded, if a layer is not plain.
+
+    Raises
+    ------
+    TypeError
+        If `inputs` is no sequence of numbers and Values.
+    ValueError
+        If it has the wrong length.
+    """
+    cdef int64_t entries = 0, words = 0, widest, k, width
+    cdef int32_t *buffer = NULL
+    cdef double *numbers = NULL
+    cdef Row row
+    cdef Seat seat
+    cdef PyObject *neurons
+    if not layers or not methods_are_plain():
+        return NotImplemented
+    # First everything that can run Python code, ...
+    items = items_of(inputs)
+    width = len(items)
+    seats = []
+    for layer in layers:
+        seat = seat_of(layer)
+        if seat is None:
+            return NotImplemented
+        seats.append(seat)
+    widest = width
+    for seat in seats:
+        if seat.inputs != width:
+            raise ValueError(f"a layer of {seat.inputs} inputs got {width}: {inputs!r:.200}")
+        width = seat.count
+        widest = max(widest, width)
+        entries += 2 * seat.count
+        words += (2 * seat.inputs + 1) * seat.count
+    numbers = <double *>malloc((len(items) + 1) * sizeof(double))
+    buffer = <int32_t *>malloc(2 * widest * sizeof(int32_t))
+    try:
+        if numbers == NULL or buffer == NULL:
+            raise MemoryError(f"no memory for a row of {widest} slots")
+        read_items(items, numbers, buffer)
+        outputs = [handle_alloc(&tape) for k in range(width)]
+        make_room(entries + len(items), words)
+        # ... then what does not: slots are held from here on.
+        tape.pins += 1
+        try:
+            row = Row(len(items), buffer, False, 0, 0)
+            find_inputs(&row, items, numbers)
+            for seat in seats:
+                if seat.collections != tape.collections:
+                    seat.find_slots()
+                record_layer(seat, &row, buffer if row.slots != buffer else buffer + widest)
+            for k in range(width):
+                adopt(outputs[k], row.slots[k])
+        finally:
+            tape.pins -= 1
+    finally:
+        free(numbers)
+        free(buffer)
+    return outputs[0] if width == 1 else outputs
+
+
+cdef tuple items_of(object inputs):
+    if is_value(inputs):
+        return (inputs,)  # what a layer of one neuron gives
+    try:
+        return tuple(inputs)
+    except TypeError:
+        raise TypeError(
+            "inputs must be a sequence of numbers and Values, "
+            f"got {type(inputs).__name__} {inputs!r:.60}"
+        ) from None
+
+
+cdef Seat seat_of(object layer):
+    """The layer's seat, up to date; None if the layer is not plain."""
+    cdef PyObject *neurons
+    cdef Seat seat
+    if Py_TYPE(layer) is not layer_type:
+        return None
+    neurons = attribute_at(<PyObject *>layer, neurons_at)
+    if neurons == NULL or not PyList_CheckExact(<object>neurons):
+        return None
+    seat = <object>attribute_at(<PyObject *>layer, seat_at)
+    if seat.is_current(neurons) or seat.look(neurons):
+        return seat
+    return None
+
+
+cdef int read_items(tuple items, double *numbers, int32_t *kinds) except -1:
+    """Read the numbers; kinds become -1 for a Value, else whether the number is an int."""
+    cdef int64_t k
+    cdef bint is_int = False
+    for k in range(len(items)):
+        if is_value(items[k]):
+            kinds[k] = -1
+        elif read_number(items[k], &numbers[k], &is_int):
+            kinds[k] = is_int
+        else:
+            raise TypeError(
+                f"input {k} must be a number or a Value, "
+                f"got {type(items[k]).__name__} {items[k]!r:.60}"
+            )
+    return 0
+
+
+cdef void find_inputs(Row *row, tuple items, const double *numbers) noexcept:
+    """Turn the kinds in `row.slots` into slots: leaves for the numbers."""
+    cdef int64_t k
+    row.consecutive = True
+    for k in range(row.count):
+        if row.slots[k] < 0:
+            row.slots[k] = (<Handle *><PyObject *>items[k]).slot
+        else:
+            row.slots[k] = append_leaf(numbers[k], row.slots[k], NULL)
+        if row.slots[k] != row.slots[0] + k:
+            row.consecutive = False
+
+
+cdef int adopt(object output, int32_t slot) except -1:
+    """Give an entry its handle."""
+    (<Handle *><PyObject *>output).slot = slot
+    tape.owner[slot] = <Handle *><PyObject *>output
+    if tape.flags[slot] & KEPT:
+        keep(tape.owner[slot], slot)
+    return 0
+
+
+cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:
+    """Append a layer's entries; `row` then says where its outputs lie."""
+    cdef PyObject **seen = seat.seen
+    cdef bint leaves = tape.pauses and paused()
+    cdef int64_t j, k
+    row.flags_or, row.flags_and = 0, DATA_INT  # the latter: are all ints?
+    for k in range(row.count):
+        row.flags_or |= tape.flags[row.slots[k]]
+        row.flags_and &= tape.flags[row.slots[k]]
+        tape.flags[row.slots[k]] |= USED
+    for j in range(seat.count):
+        outputs[j] = record_dot(seat.first[j], seen, row, leaves)
+        seen += seat.inputs + 1
+    for j in range(seat.count):
+        if attribute_at(<PyObject *>seat.neurons[j], nonlin_at) == Py_True:
+            outputs[j] = record_relu(outputs[j], leaves)
+    row.count = seat.count
+    row.slots = outputs
+    row.consecutive = True
+    for j in range(seat.count):
+        if outputs[j] != outputs[0] + j:
+            row.consecutive = False
+
+
+cdef int32_t record_dot(int32_t w, PyObject **seen, Row *row, bint leaves) noexcept:
+    """Append bias + w[0]*x[0] + w[1]*x[1] + ..., summed in this order as micrograd does."""
+    cdef int64_t k, count = row.count
+    cdef int32_t bias = (<Handle *>seen[count]).slot
+    cdef int32_t *words = tape.pool + tape.pool_size
+    cdef uint8_t flags_or = row.flags_or | tape.flags[bias]
+    cdef uint8_t flags_and = row.flags_and & tape.flags[bias]
+    cdef double z = tape.val[bias]
+    cdef int op = OP_RUN if w >= 0 and row.consecutive else OP_DOT
+    tape.flags[bias] |= USED
+    words[0] = bias
+    if op == OP_RUN:
+        words[1] = w
+        words[2] = row.slots[0]
+        z = dot_run(z, tape.val + w, tape.val + words[2], count)
+        flags_or |= use_run(w, count)
+        if flags_and:
+            for k in range(count):
+                flags_and &= tape.flags[w + k]
+    else:
+        for k in range(count):
+            w = (<Handle *>seen[k]).slot
+            words[2 * k + 1] = w
+            words[2 * k + 2] = row.slots[k]
+            z += tape.val[w] * tape.val[row.slots[k]]
+            flags_or |= tape.flags[w]
+            flags_and &= tape.flags[w]
+            tape.flags[w] |= USED
+    if flags_and & DATA_INT:
+        z += 0.0  # an int 0 has no sign
+    if leaves:
+        return append_leaf(z, flags_and & DATA_INT, NULL)
+    w = append(op, <int32_t>tape.pool_size, <int32_t>count, z,
+               INNER | GRAD_INT | (flags_and & DATA_INT) | (flags_or & KEPT), NULL)
+    tape.pool_size += op_words(op, count)
+    return w
+
+
+cdef inline double dot_run(double z, const double *w, const double *x, int64_t count) noexcept:
+    cdef int64_t k
+    for k in range(count):
+        z += w[k] * x[k]
+    return z
+
+
+cdef int32_t record_relu(int32_t slot, bint leaves) noexcept:
+    cdef double x = tape.val[slot], z = op_value(OP_RELU, x, x)
+    cdef bint is_int = op_is_int(OP_RELU, tape.flags[slot] & DATA_INT, False, x, x)
+    if leaves:
+        return append_leaf(z, is_int, NULL)
+    tape.flags[slot] |= USED
+    return append(OP_RELU, slot, slot, z,
+                  INNER | GRAD_INT | (DATA_INT if is_int else 0) | (tape.flags[slot] & KEPT), NULL)
+
+
+# ---- zero_grad
+
+
+def zero_grads(parameters):
+    """Set the grad of every parameter to the int 0.
+
+    Parameters
+    ----------
+    parameters : iterable of Value
+        Anything else in it gets its attribute ``grad`` set, as micrograd's loop does.
+    """
+    cdef int32_t slot
+    for parameter in parameters:
+        if Py_TYPE(parameter) is tape.type:
+            slot = (<Handle *><PyObject *>parameter).slot
+            tape.adj[slot] = 0.0
+            tape.flags[slot] |= GRAD_INT
+        else:
+            parameter.grad = 0

@@ -1,0 +1,94 @@
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.object cimport PyObject, PyTypeObject
+from libc.math cimport fabs
+from libc.stdint cimport int32_t, uint8_t
+
+from fastgrad.tape cimport (
+    DATA_INT, GRAD_INT, INNER, KEPT, USED, Handle, Tape, append, append_leaf, check_room,
+    handle_alloc, op_error, op_is_int, op_value, tape,
+)
+
+
+cdef extern from *:
+    """
+    #define as_new_reference(pointer) (pointer)
+    #define is_value(object) \\
+        (Py_TYPE(object) == (type_of_value) || PyType_IsSubtype(Py_TYPE(object), (type_of_value)))
+    """
+    # Cython takes what this returns for a reference that is the caller's to pass on.
+    object as_new_reference(PyObject *pointer)
+
+
+cdef extern from "Python.h":
+    bint PyObject_TypeCheck(object, void *type)
+
+
+cdef str describe(object thing)
+cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1
+cdef bint paused() noexcept
+cdef int keep(Handle *user, int32_t slot) except -1
+cdef int set_rule(Handle *handle, object rule) except -1
+cdef object handle_of(int32_t slot)
+cdef list operands_of(int32_t slot)
+cdef object number_of(int32_t slot)
+cdef dict attributes_of(object value)
+cdef int link_children(object self, tuple children, tuple factors) except -1
+cdef tuple all_values(object children)
+cdef tuple all_numbers(object factors, tuple children)
+cdef int read_other_number(object number, double *value, bint *is_int) except -1
+
+
+cdef inline Handle *handle(object value) noexcept:
+    return <Handle *><PyObject *>value
+
+
+cdef inline object number_from(double value, bint is_int):
+    """A Python number; past 2**53, where a double cannot hold every int, a float."""
+    return int(value) if is_int and fabs(value) < 9007199254740992.0 else value
+
+
+cdef inline bint is_value(object thing) noexcept:
+    return PyObject_TypeCheck(thing, tape.type)
+
+
+cdef inline int read_number(object number, double *value, bint *is_int) except -1:
+    """Read a Python or NumPy number; returns 0 if it is none.  May run Python code."""
+    if PyFloat_CheckExact(number):
+        value[0] = PyFloat_AS_DOUBLE(number)
+        is_int[0] = False
+        return 1
+    return read_other_number(number, value, is_int)
+
+
+cdef inline int32_t apply(int op, int32_t a, int32_t b, Handle *owner) except -1:
+    """Append the entry of an op on two slots (`b` is `a` again for one operand).
+
+    The room has been checked.  Returns the new slot; raises what Python's float would.
+    """
+    cdef uint8_t flags_a = tape.flags[a], flags_b = tape.flags[b]
+    cdef uint8_t kept = (flags_a | flags_b) & KEPT
+    cdef double x = tape.val[a], y = tape.val[b], z = op_value(op, x, y)
+    cdef bint is_int = op_is_int(op, flags_a & DATA_INT, flags_b & DATA_INT, x, y)
+    cdef int32_t slot
+    cdef int error = op_error(op, x, y, z)
+    if error:
+        raise_error(op, a, b, error, False)
+    if is_int:
+        z += 0.0  # an int 0 has no sign
+    if tape.pauses and paused():
+        return append_leaf(z, is_int, owner)
+    tape.flags[a] = flags_a | USED
+    tape.flags[b] |= USED
+    slot = append(op, a, b, z, (INNER | GRAD_INT | DATA_INT if is_int else INNER | GRAD_INT) | kept,
+                  owner)
+    if kept and owner != NULL:
+        keep(owner, slot)
+    return slot
+
+
+cdef inline object record(int op, PyObject *left, PyObject *right):
+    """Append the entry of an op on two handles; returns its handle."""
+    cdef object out = handle_alloc(&tape)
+    check_room()
+    apply(op, (<Handle *>left).slot, (<Handle *>right).slot, <Handle *>out)
+    return out

@@ -1,0 +1,339 @@
+"""Recording: between Python's numbers and handles, and the tape's entries.
+
+Here live the conversion of numbers, the errors of operations, the handles made for entries that
+have none, and the references that keep user-made rules alive.
+
+Invariant: a function that holds slots while Python code may run (anything that allocates, calls or
+frees Python objects) pins the tape, so that entries do not move under it.
+
+User-made rules outlive their handles.  The handle of such an entry holds the rule; the handle of
+every entry that descends from it (flag KEPT) holds the handles of those operands.  So that part
+of the graph is an ordinary Python graph, kept and collected as micrograd's is.
+"""
+
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+
+from cpython.float cimport PyFloat_Check
+from cpython.long cimport PyLong_Check
+from cpython.number cimport PyIndex_Check, PyNumber_Float, PyNumber_Index
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.sequence cimport PySequence_Check
+from libc.stdint cimport int64_t
+
+from fastgrad.tape cimport (
+    ERROR_OVERFLOW, ERROR_ZERO_DIVISION, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_POW,
+    OP_POW_CONST, OP_RUN, RULE, attributes_left_at, handle_track, make_room, op_rows, op_words,
+)
+
+
+# ---- numbers
+
+
+cdef object number_of(int32_t slot):
+    return number_from(tape.val[slot], tape.flags[slot] & DATA_INT)
+
+
+cdef int read_other_number(object number, double *value, bint *is_int) except -1:
+    is_int[0] = False
+    if PyFloat_Check(number):  # np.float64 among them
+        value[0] = PyFloat_AS_DOUBLE(number)
+        return 1
+    if not PyLong_Check(number):
+        if is_value(number) or isinstance(number, complex):
+            return 0
+        if PySequence_Check(number):  # a string, a list; of arrays those without axes are numbers
+            return getattr(number, "ndim", 1) == 0 and read_number(number.item(), value, is_int)
+        if PyIndex_Check(number):
+            number = PyNumber_Index(number)
+        elif hasattr(type(number), "__float__"):
+            value[0] = PyNumber_Float(number)
+            is_int[0] = type(number).__name__ in ("bool", "bool_")  # NumPy's has no __index__
+            return 1
+        else:
+            return 0
+    value[0] = number
+    is_int[0] = True
+    return 1
+
+
+# ---- errors
+
+
+cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1:
+    """Raise what Python's float or math would, and say which operation it was."""
+    x, y = number_of(a), number_of(b)
+    if op == OP_POW or op == OP_POW_CONST:
+        # float() keeps the digits of what is asked; brackets show a negative base as Python would.
+        call = f"({x!r}) ** {y!r}" if tape.val[a] < 0 else f"{x!r} ** {y!r}"
+        domain = "a negative number to a fractional power is complex, fastgrad computes in reals"
+    else:
+        call = f"{op_rows[op].label.decode()}({x!r})"
+        domain = "expected a positive number" if x <= 0 else "expected a finite number"
+    if reverse:
+        call = f"backward of {call}"
+    if error == ERROR_ZERO_DIVISION:
+        raise ZeroDivisionError(
+            f"{call} divides by zero" if reverse
+            else f"{call}: zero cannot be raised to a negative power"
+        )
+    if error == ERROR_OVERFLOW:
+        raise OverflowError(f"{call}: the result is too large for a float64")
+    raise ValueError(f"{call}: {domain}")
+
+
+cdef str describe(object thing):
+    text = repr(thing)
+    return f"{type(thing).__name__} {text if len(text) < 60 else text[:56] + ' ...'}"
+
+
+# ---- handles of entries
+
+
+cdef object handle_of(int32_t slot):
+    """The live handle of an entry, or a new one with what the last one left behind."""
+    if tape.owner[slot] != NULL:
+        return <object>tape.owner[slot]
+    tape.pins += 1
+    try:
+        out = handle_alloc(&tape)
+        if tape.owner[slot] != NULL:  # made by Python code that the allocation ran
+            return <object>tape.owner[slot]
+        (<Handle *>out).slot = slot
+        tape.owner[slot] = <Handle *>out
+        attributes = attributes_left_at(slot)
+        if attributes is not None:
+            Py_INCREF(attributes)
+            (<Handle *>out).attributes = <PyObject *>attributes
+            handle_track(out)
+        if tape.flags[slot] & KEPT:
+            keep(<Handle *>out, slot)
+    finally:
+        tape.pins -= 1
+    return out
+
+
+cdef list operand_slots(int32_t slot):
+    """Slots of the operands in the order of the operation, hidden constants left out."""
+    cdef int op = tape.op[slot]
+    cdef int32_t k, count = tape.b[slot]
+    cdef int32_t *words = tape.pool + tape.a[slot]
+    if not tape.flags[slot] & INNER:
+        return []
+    if op < OP_FIRST_POOLED:
+        return [tape.a[slot], tape.b[slot]][:op_rows[op].shown]
+    if op == OP_LOCAL:
+        return [words[2 * k] for k in range(count)]
+    if op == OP_RUN:
+        runs = [slot for k in range(count) for slot in (words[1] + k, words[2] + k)]
+        return [words[0], *runs]
+    return [words[k] for k in range(op_words(op, count))]
+
+
+cdef list operands_of(int32_t slot):
+    """Handles of the operands, in the order of the operation."""
+    tape.pins += 1
+    try:
+        return [handle_of(operand) for operand in operand_slots(slot)]
+    finally:
+        tape.pins -= 1
+
+
+cdef dict attributes_of(object self):
+    """The dict of a handle's attributes, made now if it has none."""
+    if handle(self).attributes == NULL:
+        attributes = {}
+        Py_INCREF(attributes)
+        handle(self).attributes = <PyObject *>attributes
+        handle_track(self)
+    return <dict>handle(self).attributes
+
+
+# ---- user-made rules
+
+
+cdef int keep(Handle *user, int32_t slot) except -1:
+    """Let the handle of `slot` hold the nearest handles below it that must be kept."""
+    cdef int32_t operand
+    tape.pins += 1
+    try:
+        found = {}  # ordered set of handles
+        seen = set()
+        waiting = [slot]
+        while waiting:
+            for operand in operand_slots(waiting.pop()):
+                if not tape.flags[operand] & KEPT or operand in seen:
+                    continue
+                seen.add(operand)
+                if tape.owner[operand] == NULL:
+                    waiting.append(operand)
+                else:
+                    found[<object>tape.owner[operand]] = True
+        set_links(user, (rule_of(user), *found))
+    finally:
+        tape.pins -= 1
+    return 0
+
+
+cdef object rule_of(Handle *handle):
+    return None if handle.links == NULL else (<tuple>handle.links)[0]
+
+
+cdef int set_links(Handle *handle, tuple links) except -1:
+    cdef PyObject *old = handle.links
+    Py_INCREF(links)
+    handle.links = <PyObject *>links
+    handle_track(<object>handle)
+    Py_XDECREF(old)
+    return 0
+
+
+cdef int set_rule(Handle *handle, object rule) except -1:
+    """Replace the entry's rule, also when later entries already use it."""
+    cdef int32_t slot = handle.slot, later
+    links = () if handle.links == NULL else (<tuple>handle.links)[1:]
+    tape.pins += 1
+    try:
+        set_links(handle, (rule, *links))
+        if tape.op[slot] == OP_LEAF:  # a sweep stops at leaves, not at entries without operands
+            tape.op[slot] = OP_MADE
+            tape.a[slot] = tape.b[slot] = 0
+        tape.flags[slot] |= RULE | KEPT | INNER
+        if not tape.flags[slot] & USED:
+            return 0
+        for later in range(slot + 1, tape.size):
+            if not tape.flags[later] & INNER or not has_kept_operand(later):
+                continue
+            tape.flags[later] |= KEPT
+            if tape.owner[later] != NULL:
+                keep(tape.owner[later], later)
+    finally:
+        tape.pins -= 1
+    return 0
+
+
+cdef bint has_kept_operand(int32_t slot) noexcept:
+    cdef int32_t k, count = tape.b[slot]
+    cdef int32_t *words
+    if tape.op[slot] < OP_FIRST_POOLED:
+        return (tape.flags[tape.a[slot]] | tape.flags[tape.b[slot]]) & KEPT
+    words = tape.pool + tape.a[slot]
+    if tape.op[slot] == OP_RUN:
+        for k in range(count):
+            if (tape.flags[words[1] + k] | tape.flags[words[2] + k]) & KEPT:
+                return True
+        return tape.flags[words[0]] & KEPT
+    for k in range(op_words(tape.op[slot], count)):
+        if tape.flags[words[k]] & KEPT:
+            return True
+    return False
+
+
+# ---- user-made entries
+
+
+cdef int link_children(object self, tuple children, tuple factors) except -1:
+    """Move a fresh handle to an entry with operands: user-made, or in microgpt's form."""
+    cdef int64_t count = len(children), k
+    cdef int32_t *words
+    cdef int32_t old, slot
+    cdef uint8_t flags
+    cdef double factor = 0.0
+    cdef bint is_int = False
+    cdef bint local = factors is not None
+    make_room(1 + count, 2 * count)
+    tape.pins += 1
+    try:
+        words = tape.pool + tape.pool_size
+        old = handle(self).slot
+        flags = INNER | (tape.flags[old] & ~USED) | (0 if local else KEPT)
+        if tape.flags[old] & (USED | INNER):
+            raise TypeError("this Value is part of a graph already: make a new one with children")
+        for k in range(count):
+            slot = handle(children[k]).slot
+            tape.flags[slot] |= USED
+            flags |= tape.flags[slot] & KEPT
+            if local:
+                read_number(factors[k], &factor, &is_int)
+                words[2 * k] = slot
+                words[2 * k + 1] = append_leaf(factor, is_int, NULL)
+                tape.flags[tape.size - 1] |= USED
+            else:
+                words[k] = slot
+        tape.owner[old] = NULL
+        slot = append(OP_LOCAL if local else OP_MADE, <int32_t>tape.pool_size, <int32_t>count,
+                      tape.val[old], flags, handle(self))
+        tape.pool_size += 2 * count if local else count
+        if flags & KEPT:
+            keep(handle(self), slot)
+    finally:
+        tape.pins -= 1
+    return 0
+
+
+cdef tuple all_values(object children):
+    children = tuple(children)
+    for child in children:
+        if not is_value(child):
+            raise TypeError(f"children must be Values, got {describe(child)}")
+    return children
+
+
+cdef tuple all_numbers(object factors, tuple children):
+    """Local gradients as plain Python numbers, one for each child."""
+    cdef double value = 0.0
+    cdef bint is_int = False
+    numbers = []
+    for factor in factors:
+        if not read_number(factor, &value, &is_int):
+            raise TypeError(f"local gradients must be numbers, got {describe(factor)}")
+        numbers.append(number_from(value, is_int))
+    if len(numbers) != len(children):
+        raise ValueError(
+            f"got {len(numbers)} local gradients for {len(children)} children: "
+            "expected one for each child"
+        )
+    return tuple(numbers)
+
+
+# ---- no_grad
+
+
+# ---- no_grad
+
+
+pause_depth = ContextVar("fastgrad_pause_depth", default=0)
+
+
+cdef bint paused() noexcept:
+    """Is this thread (or task) inside no_grad?  Asked only while some thread is."""
+    return pause_depth.get() > 0
+
+
+class no_grad(ContextDecorator):
+    """Context manager and decorator under which operations give leaves.
+
+    Values computed inside have data but no operands: nothing is recorded behind them, and a
+    ``backward()`` that reaches them stops there.  Contexts nest.
+
+    Threads: applies to the thread (or asyncio task) that entered it alone.
+
+    Examples
+    --------
+    >>> from fastgrad import Value, no_grad
+    >>> w = Value(3.0)
+    >>> with no_grad():
+    ...     y = w * 2
+    >>> y._prev, (w * 2)._op
+    (set(), '*')
+    """
+
+    def __enter__(self):
+        pause_depth.set(pause_depth.get() + 1)
+        tape.pauses += 1
+        return self
+
+    def __exit__(self, *error):
+        tape.pauses -= 1
+        pause_depth.set(pause_depth.get() - 1)
+        return False

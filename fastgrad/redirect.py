@@ -1,0 +1,231 @@
+"""Run what was written for micrograd on fastgrad, without editing it.
+
+This module lets you:
+
+- `install`: make every later ``import micrograd`` of this process give fastgrad's modules;
+- `run_script`, `run_module`: do that, then run a program as ``python SCRIPT.py`` or
+  ``python -m MODULE`` does, with its own ``__main__``, arguments, exit status and traceback.
+
+Invariant: an uncaught exception shows the program's frames and no others, because every call
+into the program goes through `_call`, and the traceback is reported from below that frame on.
+
+Limitations: who walks the stack sees the runner's frames, as under pdb or cProfile
+(``inspect.stack()``; a RecursionError comes some calls early). A script that cannot be decoded is
+reported in the words that ``import`` has for it. Of what the program starts, the processes of
+multiprocessing are redirected and others are not.
+"""
+
+import builtins
+import importlib.machinery
+import importlib.util
+import os
+import pkgutil
+import runpy
+import sys
+from types import ModuleType
+
+from fastgrad import engine, nn
+
+
+def install():
+    """Make ``import micrograd`` give fastgrad's modules for the rest of this process.
+
+    ``micrograd``, ``micrograd.engine`` and ``micrograd.nn`` are replaced, whether the real
+    micrograd is missing, installed or already imported. What was taken from the real one before
+    (``from micrograd.engine import Value``) stays real, so install first.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Not here, but where a submodule is imported that fastgrad does not have.
+
+    Examples
+    --------
+    In a process of its own here, because it lasts:
+
+    >>> import subprocess, sys
+    >>> code = '''
+    ... import fastgrad
+    ... fastgrad.install()
+    ... from micrograd.engine import Value
+    ... print(Value.__module__)
+    ... '''
+    >>> subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    'fastgrad.engine\\n'
+    """
+    # Not the fastgrad package itself: through its __path__, `import micrograd.tape` would load
+    # the extension a second time, and with it a second tape.
+    spec = importlib.machinery.ModuleSpec("micrograd", loader=None, origin="fastgrad")
+    micrograd = importlib.util.module_from_spec(spec)
+    micrograd.engine, micrograd.nn = engine, nn
+    sys.modules["micrograd"] = micrograd
+    sys.modules["micrograd.engine"] = engine
+    sys.modules["micrograd.nn"] = nn
+
+
+def run_script(path, args=()):
+    """Run a script as ``python PATH ARGS`` does, with micrograd redirected to fastgrad.
+
+    It takes ``__main__``, ``sys.argv`` and ``sys.path[0]`` of this process for good.
+
+    Parameters
+    ----------
+    path : str
+        A source file, or a directory or zip file with a ``__main__.py``.
+    args : sequence of str
+        What the script finds in ``sys.argv[1:]``.
+
+    Raises
+    ------
+    SystemExit
+        If the script exits, or (status 2) cannot be read.
+    BaseException
+        Whatever the script lets out. Let it through: the interpreter then reports it as if it
+        had run the script itself.
+
+    Examples
+    --------
+    >>> import subprocess, sys
+    >>> code = "from fastgrad.redirect import run_script; run_script('missing.py')"
+    >>> subprocess.run([sys.executable, "-c", code], capture_output=True).returncode
+    2
+    """
+    main = _take_over([path, *args])
+    # By hand, as os.path.abspath would tidy "./x.py", which python shows as it is.
+    file = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    holds_main = pkgutil.get_importer(file) is not None
+    folder = file if holds_main else os.path.dirname(os.path.realpath(file))
+    if not sys.flags.safe_path:
+        sys.path[0] = folder
+    elif holds_main:
+        # -P or not, __main__ is imported from where it was said to be.
+        sys.path.insert(0, folder)
+    if holds_main:
+        return _call(runpy._run_module_as_main, "__main__", alter_argv=False)
+    loader = importlib.machinery.SourceFileLoader("__main__", file)
+    vars(main).update(__loader__=loader, __file__=file, __cached__=None)
+    try:
+        source = loader.get_data(file)
+    except OSError as error:
+        why = f"[Errno {error.errno}] {error.strerror}"
+        print(f"{sys.orig_argv[0]}: can't open file {file!r}: {why}", file=sys.stderr)
+        sys.exit(2)
+    # Not loader.get_code, which would leave a __pycache__ beside the script.
+    code = _call(compile, source, file, "exec", dont_inherit=True)
+    return _call(exec, code, vars(main))
+
+
+def run_module(name, args=()):
+    """Run a module or package as ``python -m NAME ARGS`` does, with micrograd redirected.
+
+    It takes ``__main__`` and ``sys.argv`` of this process for good.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name; of a package its ``__main__`` is run.
+    args : sequence of str
+        What the module finds in ``sys.argv[1:]``.
+
+    Raises
+    ------
+    SystemExit
+        If the module exits, or (status 1) is not found.
+    BaseException
+        Whatever the module lets out; see `run_script`.
+
+    Examples
+    --------
+    >>> import subprocess, sys
+    >>> code = "from fastgrad.redirect import run_module; run_module('this')"
+    >>> run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    >>> run.stdout.splitlines()[0]
+    'The Zen of Python, by Tim Peters'
+    """
+    _take_over(["-m", *args])
+    _call(runpy._run_module_as_main, name)
+
+
+def _take_over(argv):
+    """Make this process the program's: redirected, with its arguments and a blank `__main__`."""
+    install()
+    _redirect_children()
+    sys.argv = argv
+    main = ModuleType("__main__")
+    vars(main).update(__annotations__={}, __builtins__=builtins)
+    sys.modules["__main__"] = main
+    return main
+
+
+def _call(run, *args, **kwargs):
+    """Call `run`; if an exception ends the interpreter, report it without this frame and above."""
+    try:
+        return run(*args, **kwargs)
+    except SystemExit:
+        raise
+    except BaseException:
+        # Not earlier: the program shall find, and may replace, the hook that python gave it.
+        sys.excepthook = _trimming(sys.excepthook)
+        raise
+
+
+def _trimming(hook):
+    """Wrap an excepthook so that it gets only the frames below `_call`."""
+
+    def trimmed(kind, error, traceback):
+        sys.excepthook = hook
+        below = traceback
+        while below and below.tb_frame.f_code is not _call.__code__:
+            below = below.tb_next
+        # Else it is another exception than the program's, say an interrupt on the way out.
+        if below:
+            error.__traceback__ = sys.last_traceback = traceback = below.tb_next
+        hook(kind, error, traceback)
+
+    return trimmed
+
+
+class _SpawnFinder:
+    """A meta path finder that patches ``multiprocessing.spawn`` when it is imported.
+
+    Importing it at once would cost every script 12 ms.
+    """
+
+    def find_spec(self, name, path, target=None):
+        if name != "multiprocessing.spawn":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            _patch_spawn(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+class _Stowaway:
+    """Travels with the data that prepares a spawned process, and redirects it on arrival."""
+
+    def __reduce__(self):
+        return _redirect_child, ()
+
+
+def _redirect_child():
+    install()
+    _redirect_children()
+
+
+def _redirect_children():
+    """Have the processes that multiprocessing spawns redirected too, as forked ones are."""
+    if "multiprocessing.spawn" in sys.modules:
+        _patch_spawn(sys.modules["multiprocessing.spawn"])
+    else:
+        sys.meta_path.insert(0, _SpawnFinder())
+
+
+def _patch_spawn(spawn):
+    prepare = spawn.get_preparation_data
+    spawn.get_preparation_data = lambda name: {"fastgrad": _Stowaway(), **prepare(name)}

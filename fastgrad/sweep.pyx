@@ -1,0 +1,264 @@
+"""The reverse sweep: from a root down the tape, through the entries that it reaches.
+
+An entry takes part only if the root reaches it, else a second loss would push the first one's
+adjoints again.  ``mark`` says which entries are reached and still waiting; the sweep counts them and
+stops when there are none, so its cost follows the root's own graph and not the length of the
+tape.  Adjoints persist and accumulate as micrograd's do.
+
+Invariant: marks are 0 before and after, also when a rule raises.  A sweep begun inside another
+(by a user-made rule, or by another thread while a rule runs) has marks of its own.
+
+The local rules of elementary operations are expanded from ``kernels/ops.h``.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport calloc, free
+
+from fastgrad.record cimport number_from, number_of, raise_error
+from fastgrad.tape cimport (
+    DATA_INT, ERROR_NONE, GRAD_INT, INNER, OP_DOT, OP_FIRST_POOLED, OP_LAST_LIGHT, OP_LOCAL,
+    OP_RUN, RULE, Handle, op_push, op_push_light, op_rows, op_words, tape,
+)
+
+cdef bint marks_taken = False  # tape.mark serves one sweep at a time
+
+
+cdef int reverse(int32_t root) except -1:
+    """Seed `root` with 1 and add every reached entry's contributions to its operands."""
+    cdef uint8_t *own = NULL
+    cdef bint shares = False
+    global marks_taken
+    tape.adj[root] = 1.0
+    tape.flags[root] |= GRAD_INT
+    if not tape.flags[root] & INNER:
+        return 0
+    if marks_taken:
+        own = <uint8_t *>calloc(root + 1, 1)
+        if own == NULL:
+            raise MemoryError(f"no memory for the marks of a nested backward pass: {root + 1} bytes")
+    else:
+        marks_taken = shares = True
+    tape.pins += 1
+    try:
+        walk(root, own)
+    finally:
+        tape.pins -= 1
+        free(own)
+        if shares:
+            marks_taken = False
+    return 0
+
+
+cdef struct Run:  # consecutive entries
+    int32_t first
+    int32_t count
+
+
+cdef int walk(int32_t root, uint8_t *own) except -1:
+    """Visit the entries that the root reaches, highest slot first."""
+    cdef uint8_t *mark = tape.mark if own == NULL else own
+    cdef int32_t slot = root
+    cdef int64_t waiting = 1
+    cdef Run last_run = Run(-1, 0)
+    mark[root] = 1
+    try:
+        while True:
+            slot = descend(slot, mark, &waiting)
+            if slot < 0:
+                return 0
+            if tape.flags[slot] & RULE:
+                waiting += mark_operands(slot, mark, &last_run)
+                call_rule(slot)
+                # The rule may have recorded, and so moved the arrays.
+                mark = tape.mark if own == NULL else own
+            else:
+                push(slot)
+                waiting += mark_operands(slot, mark, &last_run)
+    except:
+        clear_marks(tape.mark if own == NULL else own, slot, waiting)
+        raise
+
+
+cdef int32_t descend(int32_t slot, uint8_t *mark, int64_t *waiting_) noexcept:
+    """The sweep's inner loop: visit marked entries from `slot` down, marking their operands.
+
+    Returns the first whose rule is more than plain arithmetic, its mark taken off, or -1 when
+    none is waiting.
+    """
+    cdef const double *val = tape.val
+    cdef double *adj = tape.adj
+    cdef const int32_t *a = tape.a
+    cdef const int32_t *b = tape.b
+    cdef const uint8_t *op = tape.op
+    cdef uint8_t *flags = tape.flags
+    cdef int64_t waiting = waiting_[0]
+    cdef int32_t left, right
+    while waiting:
+        if mark[slot]:
+            mark[slot] = 0
+            waiting -= 1
+            if flags[slot] & RULE or op[slot] > OP_LAST_LIGHT:
+                waiting_[0] = waiting
+                return slot
+            # In locals, because to the C compiler a store to flags might change any array.
+            left, right = a[slot], b[slot]
+            waiting += mark_one(left, flags, mark)
+            waiting += mark_one(right, flags, mark)
+            op_push_light(op[slot], val, adj, flags, left, right, slot)
+        slot -= 1
+    return -1
+
+
+cdef inline int mark_one(int32_t slot, const uint8_t *flags, uint8_t *mark) noexcept:
+    """Mark an entry that has operands; returns 1 if it was not marked already."""
+    cdef uint8_t before = mark[slot], after = before | (flags[slot] & INNER)
+    mark[slot] = after  # no branch: which entries are reached twice cannot be predicted
+    return before != after
+
+
+cdef int64_t mark_operands(int32_t slot, uint8_t *mark, Run *last_run) noexcept:
+    """Mark an entry's operands; returns how many were not marked already.
+
+    `last_run` remembers the last fused input: the neurons of a layer share it, and while one of
+    them is visited none of its entries has been.
+    """
+    cdef int32_t count = tape.b[slot]
+    cdef int32_t *words = tape.pool + tape.a[slot]
+    cdef int64_t k, marked = 0
+    if tape.op[slot] < OP_FIRST_POOLED:
+        return (mark_one(tape.a[slot], tape.flags, mark)
+                + mark_one(tape.b[slot], tape.flags, mark))
+    if tape.op[slot] == OP_RUN:
+        marked = mark_one(words[0], tape.flags, mark) + mark_run(words[1], count, mark)
+        if words[2] != last_run.first or count != last_run.count:
+            last_run[0] = Run(words[2], count)
+            marked += mark_run(words[2], count, mark)
+        return marked
+    for k in range(op_words(tape.op[slot], count)):
+        marked += mark_one(words[k], tape.flags, mark)
+    return marked
+
+
+cdef int64_t mark_run(int32_t first, int64_t count, uint8_t *mark) noexcept:
+    cdef const uint8_t *flags = tape.flags + first
+    cdef uint8_t any_flag = 0
+    cdef int64_t k, marked = 0
+    for k in range(count):
+        any_flag |= flags[k]
+    if any_flag & INNER:
+        for k in range(count):
+            marked += mark_one(<int32_t>k, flags, mark + first)
+    return marked
+
+
+cdef void clear_marks(uint8_t *mark, int32_t slot, int64_t waiting) noexcept:
+    """After an error: the entries still waiting are all below `slot`."""
+    while waiting:
+        slot -= 1
+        waiting -= mark[slot] != 0
+        mark[slot] = 0
+
+
+# ---- local rules
+
+
+cdef int push(int32_t slot) except -1:
+    """Run one entry's own local rule, whether or not a user-made one replaces it in sweeps."""
+    cdef int error
+    if tape.op[slot] >= OP_FIRST_POOLED:
+        push_pooled(slot)
+    elif tape.flags[slot] & INNER:
+        error = op_push(tape.op[slot], tape.val, tape.adj, tape.flags, tape.a[slot],
+                        tape.b[slot], slot)
+        if error != ERROR_NONE:
+            raise_error(tape.op[slot], tape.a[slot], tape.b[slot], error, True)
+    return 0
+
+
+cdef int call_rule(int32_t slot) except -1:
+    cdef Handle *owner = tape.owner[slot]
+    if owner == NULL or owner.links == NULL:
+        # Handles that use the entry hold its handle, so only Python code run by the cyclic
+        # collector can come here, from a graph that is being torn down.
+        raise ReferenceError("the rule of this user-made Value has been collected")
+    rule = (<tuple>owner.links)[0]
+    rule()
+    return 0
+
+
+cdef void push_pooled(int32_t slot) noexcept:
+    """The local rules of n-ary entries; that of OP_MADE without a rule does nothing."""
+    cdef int32_t count = tape.b[slot]
+    cdef int32_t *words = tape.pool + tape.a[slot]
+    cdef int op = tape.op[slot]
+    cdef int64_t k
+    if op == OP_RUN and not tape.flags[slot] & GRAD_INT:
+        push_run(tape.adj[slot], words[0], words[1], words[2], count)
+    elif op == OP_LOCAL:
+        for k in range(count):
+            add_product(words[2 * k], words[2 * k + 1], slot)
+    elif op == OP_DOT:
+        for k in range(count):
+            add_product(words[2 * k + 1], words[2 * k + 2], slot)
+            add_product(words[2 * k + 2], words[2 * k + 1], slot)
+        add_adjoint(words[0], tape.adj[slot], tape.flags[slot] & GRAD_INT)
+    elif op == OP_RUN:
+        for k in range(count):
+            add_product(words[1] + k, words[2] + k, slot)
+            add_product(words[2] + k, words[1] + k, slot)
+        add_adjoint(words[0], tape.adj[slot], tape.flags[slot] & GRAD_INT)
+
+
+cdef inline void add_product(int32_t operand, int32_t factor, int32_t slot) noexcept:
+    """Add val[factor] * adj[slot] to an operand's adjoint."""
+    add_adjoint(
+        operand,
+        tape.val[factor] * tape.adj[slot],
+        tape.flags[factor] & DATA_INT and tape.flags[slot] & GRAD_INT,
+    )
+
+
+cdef inline void add_adjoint(int32_t operand, double contribution, bint is_int) noexcept:
+    tape.adj[operand] += contribution
+    if not is_int:
+        tape.flags[operand] &= ~GRAD_INT
+
+
+cdef void push_run(double g, int32_t bias, int32_t w, int32_t x, int64_t count) noexcept:
+    """A fused neuron's rule when `g` is a float, as plain loops over consecutive slots."""
+    cdef const double *val_w = tape.val + w
+    cdef const double *val_x = tape.val + x
+    cdef double *adj_w = tape.adj + w
+    cdef double *adj_x = tape.adj + x
+    cdef uint8_t *flags_w = tape.flags + w
+    cdef uint8_t *flags_x = tape.flags + x
+    cdef int64_t k
+    add_adjoint(bias, g, False)
+    for k in range(count):
+        adj_w[k] += val_x[k] * g
+    for k in range(count):
+        adj_x[k] += val_w[k] * g
+    for k in range(count):
+        flags_w[k] &= ~GRAD_INT
+    for k in range(count):
+        flags_x[k] &= ~GRAD_INT
+
+
+cdef list partials(int32_t slot):
+    """Partials by an entry's operands: its local rule, run on a copy with adjoint 1."""
+    cdef double val[3]
+    cdef double adj[3]
+    cdef uint8_t flags[3]
+    cdef int op = tape.op[slot]
+    cdef int32_t k, count = tape.b[slot]
+    cdef int32_t *words = tape.pool + tape.a[slot]
+    if op == OP_LOCAL:
+        return [number_of(words[2 * k + 1]) for k in range(count)]
+    if op >= OP_FIRST_POOLED or not tape.flags[slot] & INNER:
+        return []
+    for k, of in enumerate([tape.a[slot], tape.b[slot], slot]):
+        val[k] = tape.val[of]
+        flags[k] = (tape.flags[of] & DATA_INT) | GRAD_INT
+        adj[k] = k == 2
+    op_push(op, val, adj, flags, 0, 1, 2)
+    return [number_from(adj[k], flags[k] & GRAD_INT) for k in range(op_rows[op].shown)]

@@ -1,0 +1,143 @@
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+
+
+cdef extern from "kernels/ops.h":
+    enum:
+        DATA_INT
+        GRAD_INT
+        ERROR_NONE
+        ERROR_ZERO_DIVISION
+        ERROR_OVERFLOW
+        ERROR_DOMAIN
+        OP_LEAF
+        OP_LAST_LIGHT
+        OP_ADD
+        OP_MUL
+        OP_POW_CONST
+        OP_POW
+        OP_RELU
+        OP_LEAKY_RELU
+        OP_ABS
+        OP_MAXIMUM
+        OP_MINIMUM
+        OP_EXP
+        OP_LOG
+        OP_SQRT
+        OP_SIN
+        OP_COS
+        OP_TANH
+        OP_SIGMOID
+        OP_SOFTPLUS
+        OP_GELU
+        OP_FIRST_POOLED
+        OP_MADE
+        OP_LOCAL
+        OP_DOT
+        OP_RUN
+    ctypedef struct OpRow:
+        const char *name
+        const char *label
+        int operands
+        int shown
+        double domain[4]
+    const OpRow op_rows[]
+    int64_t op_words(int op, int64_t count) noexcept nogil
+    double op_value(int op, double x, double y) noexcept nogil
+    bint op_is_int(int op, bint ix, bint iy, double x, double y) noexcept nogil
+    int op_error(int op, double x, double y, double z) noexcept nogil
+    int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
+                      int32_t a, int32_t b, int32_t i) noexcept nogil
+    int op_push(int op, const double *val, double *adj, uint8_t *flags,
+                int32_t a, int32_t b, int32_t i) noexcept nogil
+
+
+cdef extern from "kernels/tape.h":
+    enum:
+        INNER
+        USED
+        KEPT
+        RULE
+        HANDLES_AT_REST
+    ctypedef struct Handle:
+        int32_t slot
+        PyObject *attributes
+        PyObject *links
+    ctypedef struct Tape:
+        double *val
+        double *adj
+        int32_t *a
+        int32_t *b
+        uint8_t *op
+        uint8_t *flags
+        uint8_t *mark
+        Handle **owner
+        int32_t *pool
+        int32_t size
+        int32_t capacity
+        int32_t limit
+        int32_t survivors
+        int64_t pool_size
+        int64_t pool_capacity
+        int64_t credit
+        int64_t deaths
+        int32_t counted
+        uint64_t collections
+        int pins
+        int pauses
+        PyTypeObject *type
+        void (*root_died)() noexcept
+        void (*store_attributes)(Handle *) noexcept
+    object handle_alloc(Tape *tape)
+    void handle_track(object handle) noexcept
+
+
+cdef Tape tape
+
+cdef int make_room(int64_t entries, int64_t words=*) except -1
+cdef object attributes_left_at(int32_t slot)
+
+
+# An operator that has found `tape.size <= tape.limit` may append this many entries.
+cdef enum:
+    ROOM = 8
+
+
+cdef inline int check_room() except -1:
+    """Call at the entry of an operator, before any slot is read: entries may move."""
+    if tape.size > tape.limit:
+        return make_room(ROOM)
+    return 0
+
+
+cdef inline int32_t append(
+    uint8_t op, int32_t a, int32_t b, double value, uint8_t flags, Handle *owner
+) noexcept:
+    """Write one entry; the room for it has been checked."""
+    cdef int32_t slot = tape.size
+    tape.op[slot] = op
+    tape.flags[slot] = flags
+    tape.a[slot] = a
+    tape.b[slot] = b
+    tape.val[slot] = value
+    tape.adj[slot] = 0.0
+    tape.owner[slot] = owner
+    tape.size = slot + 1
+    if owner != NULL:
+        owner.slot = slot
+    return slot
+
+
+cdef inline int32_t append_leaf(double value, bint is_int, Handle *owner) noexcept:
+    return append(OP_LEAF, 0, 0, value, GRAD_INT | DATA_INT if is_int else GRAD_INT, owner)
+
+
+cdef inline uint8_t use_run(int32_t first, int64_t count) noexcept:
+    """Flag consecutive entries as used; returns their flags or-ed together."""
+    cdef uint8_t *flags = tape.flags + first
+    cdef uint8_t seen = 0
+    cdef int64_t k
+    for k in range(count):
+        seen |= flags[k]
+        flags[k] |= USED
+    return seen

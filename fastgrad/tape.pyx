@@ -1,0 +1,420 @@
+"""The tape: this process's one growing Wengert list.
+
+Here live its storage, its reclamation and the views that Python has of it; the picture of the
+struct of arrays is in ``kernels/tape.h``, the table of operations in ``kernels/ops.h``.
+
+Invariant: operands lie below the entries that use them, and outside of a sweep every mark is 0.
+
+The tape is a bump allocator with a compacting collector.  When it has grown to twice what survived
+last time, entries that no live handle reaches are dropped and the others slide together; order
+is kept, so slots stay topological, and each live handle is told its new slot.  That costs O(1) an
+entry, amortised.  A collection out of turn, when the root of a graph dies in a large tape, is paid
+for by credit that entries and deaths have earned.
+
+Recording is in ``value.pyx``, the reverse sweep in ``sweep.pyx``.
+
+Threads: everything here runs under the GIL and never lets go of it half way.
+"""
+
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+
+cdef extern from "Python.h":
+    bint PyObject_IS_GC(object)
+
+
+cdef enum:
+    FLOOR = 1 << 15  # entries below which collecting is not worth it: 1.1 MB
+    LARGE = 1 << 18  # entries from which the death of a root is worth a look
+    CREDIT_OF_ENTRY = 3  # doublings spend less than 2 of it, so a root's death finds the rest
+    CREDIT_OF_DEATH = 2
+    MOST = 0x7FFFFFFF - 2 * ROOM
+
+tape.root_died = root_died
+tape.store_attributes = store_attributes
+cdef dict attic = {}  # slot: attributes of a handle that died before its entry
+
+
+# ---- storage
+
+
+cdef int resize_array(void **array, int64_t count, size_t size) except -1:
+    cdef void *moved = realloc(array[0], <size_t>count * size)
+    if moved == NULL:
+        raise MemoryError(f"no memory for {count} entries of {size} bytes on the tape")
+    array[0] = moved
+    return 0
+
+
+cdef int resize(int64_t capacity) except -1:
+    """Give every array `capacity` entries; after a failure each still has `tape.capacity`."""
+    cdef int64_t before = tape.capacity
+    if capacity < before:
+        tape.capacity = capacity
+    resize_array(<void **>&tape.val, capacity, sizeof(double))
+    resize_array(<void **>&tape.adj, capacity, sizeof(double))
+    resize_array(<void **>&tape.a, capacity, sizeof(int32_t))
+    resize_array(<void **>&tape.b, capacity, sizeof(int32_t))
+    resize_array(<void **>&tape.op, capacity, 1)
+    resize_array(<void **>&tape.flags, capacity, 1)
+    resize_array(<void **>&tape.mark, capacity, 1)
+    resize_array(<void **>&tape.owner, capacity, sizeof(Handle *))
+    if capacity > before:
+        memset(tape.mark + before, 0, capacity - before)
+    tape.capacity = capacity
+    return 0
+
+
+cdef int64_t threshold() noexcept:
+    """Entries at which the next collection is due."""
+    return max(<int64_t>FLOOR, 2 * <int64_t>tape.survivors)
+
+
+cdef int make_room(int64_t entries, int64_t words=0) except -1:
+    """Room for so many entries and pool words; collects first if that is due."""
+    cdef int64_t wanted
+    if tape.pins == 0 and tape.size + entries > threshold():
+        collect()
+    wanted = tape.size + entries
+    if wanted > MOST:
+        raise MemoryError(f"the tape holds at most {MOST} entries, {wanted} are needed")
+    wanted = max(wanted + ROOM, threshold() + 2 * ROOM)
+    if wanted > tape.capacity:
+        # While pins forbid collecting, or for one huge call: grow by half at least.
+        if tape.size + entries > threshold():
+            wanted = max(wanted, tape.size + tape.size // 2)
+        resize(min(wanted, <int64_t>MOST + 2 * ROOM))
+    wanted = tape.pool_size + words
+    if wanted > MOST:
+        raise MemoryError(f"the operand pool holds at most {MOST} words, {wanted} are needed")
+    if wanted > tape.pool_capacity:
+        wanted += wanted // 2 + 64
+        resize_array(<void **>&tape.pool, wanted, sizeof(int32_t))
+        tape.pool_capacity = wanted
+    set_limit()
+    return 0
+
+
+cdef void set_limit() noexcept:
+    cdef int64_t due = threshold()
+    if due < tape.size + ROOM:
+        due = tape.capacity  # a collection was due but not possible
+    tape.limit = <int32_t>(min(due, <int64_t>tape.capacity) - ROOM)
+
+
+# ---- reclamation
+
+
+cdef void collect() noexcept:
+    """Drop what no live handle reaches.  Call only where no slot is held in a C local."""
+    cdef int32_t first_dead
+    cdef int32_t *moved = NULL
+    cdef dict stored = take_attic()
+    earn_credit()
+    tape.credit -= tape.size
+    first_dead = mark_used()
+    if first_dead < tape.size:
+        moved = <int32_t *>malloc((tape.size - first_dead) * sizeof(int32_t))
+        if moved != NULL:
+            slide(first_dead, moved)
+        else:  # the tape stays as it is, and grows
+            first_dead = tape.size
+    tape.survivors = tape.size
+    tape.counted = tape.size
+    tape.collections += 1
+    if stored:
+        put_back(stored, first_dead, moved)
+    free(moved)
+    shrink()
+    set_limit()
+
+
+cdef int32_t mark_used() noexcept:
+    """Make USED exact for the entries that live handles reach; returns the lowest dead slot."""
+    cdef int32_t slot, first_dead = tape.size
+    cdef uint8_t *flags = tape.flags
+    cdef Handle **owner = tape.owner
+    for slot in range(tape.size):
+        flags[slot] &= ~USED
+    for slot in range(tape.size - 1, -1, -1):
+        if owner[slot] == NULL and not flags[slot] & USED:
+            first_dead = slot
+        elif flags[slot] & INNER:
+            use_operands(slot)
+    return first_dead
+
+
+cdef void use_operands(int32_t slot) noexcept:
+    """Flag the operands of an inner entry as used."""
+    cdef int32_t *words
+    cdef int64_t k, count = tape.b[slot]
+    if tape.op[slot] < OP_FIRST_POOLED:
+        tape.flags[tape.a[slot]] |= USED
+        tape.flags[tape.b[slot]] |= USED
+        return
+    words = tape.pool + tape.a[slot]
+    if tape.op[slot] == OP_RUN:
+        tape.flags[words[0]] |= USED
+        use_run(words[1], count)
+        use_run(words[2], count)
+    else:
+        for k in range(op_words(tape.op[slot], count)):
+            tape.flags[words[k]] |= USED
+
+
+cdef void slide(int32_t first_dead, int32_t *moved) noexcept:
+    """Close the gaps from `first_dead` up; `moved` receives the new slots, -1 for the dead.
+
+    The entries of a run survive together and have nothing between them, so they stay a run and
+    renumbering its first slot is enough.
+    """
+    # In locals: to the C compiler any store through a byte pointer might change the tape.
+    cdef uint8_t *op = tape.op
+    cdef uint8_t *flags = tape.flags
+    cdef int32_t *a = tape.a
+    cdef int32_t *b = tape.b
+    cdef double *val = tape.val
+    cdef double *adj = tape.adj
+    cdef Handle **owner = tape.owner
+    cdef int32_t slot, to = first_dead
+    cdef int64_t pool_to = pool_before(first_dead)
+    for slot in range(first_dead, tape.size):
+        if owner[slot] == NULL and not flags[slot] & USED:
+            moved[slot - first_dead] = -1
+            continue
+        moved[slot - first_dead] = to
+        op[to] = op[slot]
+        flags[to] = flags[slot]
+        val[to] = val[slot]
+        adj[to] = adj[slot]
+        owner[to] = owner[slot]
+        if owner[to] != NULL:
+            owner[to].slot = to
+        a[to], b[to] = a[slot], b[slot]
+        if op[to] >= OP_FIRST_POOLED:
+            a[to] = <int32_t>pool_to
+            pool_to += slide_words(a[slot], pool_to, op_words(op[to], b[to]), first_dead, moved)
+        elif flags[to] & INNER:
+            a[to] = renumber(a[to], first_dead, moved)
+            b[to] = renumber(b[to], first_dead, moved)
+        to += 1
+    tape.size = to
+    tape.pool_size = pool_to
+
+
+cdef int64_t pool_before(int32_t slot) noexcept:
+    """Pool words of the entries below `slot`."""
+    while slot > 0:
+        slot -= 1
+        if tape.op[slot] >= OP_FIRST_POOLED and tape.b[slot]:
+            return tape.a[slot] + op_words(tape.op[slot], tape.b[slot])
+    return 0
+
+
+cdef int64_t slide_words(
+    int32_t first, int64_t to, int64_t count, int32_t first_dead, const int32_t *moved
+) noexcept:
+    cdef int32_t *pool = tape.pool
+    cdef int64_t k
+    for k in range(count):
+        pool[to + k] = renumber(pool[first + k], first_dead, moved)
+    return count
+
+
+cdef inline int32_t renumber(int32_t slot, int32_t first_dead, const int32_t *moved) noexcept:
+    return slot if slot < first_dead else moved[slot - first_dead]
+
+
+cdef void shrink() noexcept:
+    """Give memory back to the system when little of it is in use."""
+    cdef int64_t entries = threshold() + 2 * ROOM, words = 2 * tape.pool_size + 4096
+    try:
+        if tape.capacity > 2 * entries:
+            resize(entries)
+        if tape.pool_capacity > 2 * words:
+            resize_array(<void **>&tape.pool, words, sizeof(int32_t))
+            tape.pool_capacity = words
+    except MemoryError:
+        pass  # the larger arrays are still good
+
+
+cdef void earn_credit() noexcept:
+    tape.credit += CREDIT_OF_ENTRY * (<int64_t>tape.size - tape.counted)
+    tape.credit += CREDIT_OF_DEATH * tape.deaths
+    # A long run of small graphs must not pay for many collections of a large one.
+    tape.credit = min(tape.credit, 3 * <int64_t>tape.size)
+    tape.counted = tape.size
+    tape.deaths = 0
+
+
+cdef void root_died() noexcept:
+    """An unused inner entry lost its handle: its graph is dead, unless others hold parts of it."""
+    if tape.size < LARGE or tape.pins:
+        return
+    earn_credit()
+    if tape.credit >= tape.size:
+        collect()
+
+
+# ---- the attic: attributes of handles that died before their entries
+
+
+cdef object attributes_left_at(int32_t slot):
+    """The attributes that an entry's last handle left behind, taken out; or None."""
+    return attic.pop(slot, None) if attic else None
+
+
+# These three run at a handle's death, so perhaps with an error on its way, and may run Python
+# code when they allocate: the error is put aside and the tape pinned meanwhile.
+
+
+cdef void store_attributes(Handle *handle) noexcept:
+    """Let a graph that is drawn after the function that labelled it has returned show the labels.
+
+    Only data is stored.  The cyclic collector does not look in here, so what might refer to a
+    Value, and so keep its own graph alive for ever, dies with the handle.
+    """
+    cdef PyObject *error[3]
+    PyErr_Fetch(&error[0], &error[1], &error[2])
+    tape.pins += 1
+    try:
+        attributes = <dict>handle.attributes
+        kept = {name: value for name, value in attributes.items() if is_data(value, 0)}
+        if kept:
+            attic[handle.slot] = kept
+    finally:
+        tape.pins -= 1
+        PyErr_Restore(error[0], error[1], error[2])
+
+
+cdef dict take_attic() noexcept:
+    """Empty the attic before entries move; handles that die meanwhile use a new one."""
+    global attic
+    cdef PyObject *error[3]
+    cdef dict stored = attic
+    if not stored:
+        return None
+    PyErr_Fetch(&error[0], &error[1], &error[2])
+    tape.pins += 1
+    try:
+        attic = {}
+    finally:
+        tape.pins -= 1
+        PyErr_Restore(error[0], error[1], error[2])
+    return stored
+
+
+cdef void put_back(dict stored, int32_t first_dead, const int32_t *moved) noexcept:
+    """Let stored attributes follow their entries, drop those of the dead."""
+    cdef PyObject *error[3]
+    cdef int32_t slot
+    PyErr_Fetch(&error[0], &error[1], &error[2])
+    tape.pins += 1
+    try:
+        for slot, kept in stored.items():
+            slot = renumber(slot, first_dead, moved)
+            if slot >= 0:
+                attic[slot] = kept
+    finally:
+        tape.pins -= 1
+        PyErr_Restore(error[0], error[1], error[2])
+
+
+cdef bint is_data(object value, int depth) noexcept:
+    """Does the value consist of plain data, as far as one can see?"""
+    if not PyObject_IS_GC(value):
+        return True
+    if depth == 8:
+        return False
+    if type(value) is dict:
+        return is_data([*value, *value.values()], depth + 1)
+    if type(value) not in (list, tuple, set, frozenset):
+        return False
+    for item in value:
+        if not is_data(item, depth + 1):
+            return False
+    return True
+
+
+# ---- what Python sees
+
+
+def reclaim():
+    """Drop the entries that no live handle reaches, now.
+
+    The tape does this by itself; call it to measure memory, or before a pause.
+
+    Returns
+    -------
+    int
+        Number of entries dropped; 0 while a backward pass is under way, which forbids moving.
+
+    Examples
+    --------
+    >>> from fastgrad import Value, tape
+    >>> v = Value(1.0) * 2 + 3
+    >>> del v
+    >>> tape.reclaim() >= 5
+    True
+    """
+    cdef int32_t before = tape.size
+    if tape.pins == 0:
+        collect()
+    return before - tape.size
+
+
+def usage():
+    """Say how much the tape holds.
+
+    Returns
+    -------
+    dict
+        ``entries``: on the tape now, dead ones included; ``capacity``: entries it has room for;
+        ``bytes``: allocated for them, operand pool included; ``collections``: so far.
+
+    Examples
+    --------
+    >>> from fastgrad import tape
+    >>> sorted(tape.usage())
+    ['bytes', 'capacity', 'collections', 'entries']
+    """
+    entry_bytes = 2 * sizeof(double) + 2 * sizeof(int32_t) + 3 + sizeof(Handle *)
+    return {
+        "entries": tape.size,
+        "capacity": tape.capacity,
+        "bytes": tape.capacity * entry_bytes + tape.pool_capacity * sizeof(int32_t),
+        "collections": tape.collections,
+    }
+
+
+def op_table():
+    """List the elementary operations, a row each as in ``kernels/ops.h``.
+
+    Returns
+    -------
+    list of dict
+        ``name``; ``label``, what ``_op`` shows; ``operands``; ``shown``, how many of them `_prev`
+        lists; ``domain``, an open interval for each operand on which the partials are smooth.
+
+    Examples
+    --------
+    >>> from fastgrad import tape
+    >>> tape.op_table()[0]["name"]
+    'ADD'
+    """
+    return [
+        {
+            "name": row.name.decode(),
+            "label": row.label.decode(),
+            "operands": row.operands,
+            "shown": row.shown,
+            "domain": tuple(
+                (row.domain[2 * k], row.domain[2 * k + 1]) for k in range(row.operands)
+            ),
+        }
+        for row in op_rows[OP_LEAF + 1:OP_FIRST_POOLED]
+    ]
+
+
+make_room(ROOM)

@@ -1,0 +1,9 @@
+"""Settings shared by every test: no deadlines, and the same examples on every CI run."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
