@@ -20,6 +20,11 @@ from fastgrad.tape cimport (
     OP_RUN, RULE, Handle, op_push, op_push_light, op_rows, op_words, tape,
 )
 
+cdef extern from "Python.h":
+    bint Py_EnterRecursiveCall(const char *where) noexcept  # true with RecursionError set
+    void Py_LeaveRecursiveCall()
+
+
 cdef bint marks_taken = False  # tape.mark serves one sweep at a time
 
 
@@ -182,7 +187,12 @@ cdef int call_rule(int32_t slot) except -1:
         # collector can come here, from a graph that is being torn down.
         raise ReferenceError("the rule of this user-made Value has been collected")
     rule = (<tuple>owner.links)[0]
-    rule()
+    if Py_EnterRecursiveCall(" in a rule"):  # `y._backward = y.backward` has no frames to count
+        return -1
+    try:
+        rule()
+    finally:
+        Py_LeaveRecursiveCall()
     return 0
 
 

@@ -1,31 +1,18 @@
 """The reverse sweep: what it reaches, what runs inside it, how deep it goes, how it fails.
 
-Python rules may raise, record, sweep and wait for other threads in the middle of a sweep.
+Python rules may raise, record and sweep in the middle of a sweep; that other threads sweep
+meanwhile is tested in test_threads.py.
 """
 
 import random
 import signal
 import sys
-import threading
 
 import pytest
 from micrograd.engine import Value as MicrogradValue
-from oracles import LectureValue, nodes_of, run_snippet
+from oracles import LectureValue, node, nodes_of, pass_on, run_snippet
 
 from fastgrad.engine import Value
-
-PATIENCE = 120  # seconds until a thread that should have come counts as stuck
-
-
-def node(cls, x, rule, op="user"):
-    """A user-made node below which `rule(x, out)` does the backward."""
-    out = cls(x.data, (x,), op)
-    out._backward = lambda: rule(x, out)
-    return out
-
-
-def pass_on(x, out):
-    x.grad += out.grad
 
 
 def test_what_the_root_does_not_reach_is_left_alone():
@@ -336,68 +323,6 @@ def test_gradient_clipped_inside_a_rule():
     loss = node(Value, a * 3, clip) * 50
     loss.backward()
     assert a.grad == 3.0
-
-
-@pytest.mark.parametrize("shared", [False, True], ids=["own graph", "shared parameter"])
-def test_another_thread_sweeps_while_a_rule_waits(shared):
-    inside, done = threading.Event(), threading.Event()
-
-    def waiting_rule(x, out):
-        inside.set()
-        assert done.wait(PATIENCE)
-        pass_on(x, out)
-
-    w, u = Value(2.0), Value(7.0)
-    hidden = w * 3
-    loss = (node(Value, hidden, waiting_rule) * 5 + w) * 2
-    theirs = w if shared else u
-    other_loss = (theirs * 10 + theirs) * (hidden if shared else 1)
-
-    def other():
-        assert inside.wait(PATIENCE)
-        for i in range(50_000):
-            Value(i) * 2.0
-        other_loss.backward()
-        done.set()
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    loss.backward()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
-    if shared:
-        # other_loss = 11 w * hidden, hidden = 3 w: its sweep adds 22 to hidden.grad, and so
-        # 11 * 6 + 22 * 3 to w.grad; hidden held 0 then, and gets 10 more from the waiting rule.
-        assert hidden.grad == 32
-        assert w.grad == 2 + 66 + 22 * 3 + 32 * 3
-    else:
-        assert (w.grad, u.grad) == (32, 11)
-
-
-def test_failure_in_another_thread_s_sweep_while_a_rule_waits():
-    inside, done, failures = threading.Event(), threading.Event(), []
-
-    def waiting_rule(x, out):
-        inside.set()
-        assert done.wait(PATIENCE)
-        pass_on(x, out)
-
-    def other():
-        assert inside.wait(PATIENCE)
-        try:
-            (node(Value, Value(1.0) * 2, raiser(Boom())) * 2).backward()
-        except Boom:
-            failures.append("boom")
-        done.set()
-
-    w = Value(2.0)
-    loss = node(Value, w * 3, waiting_rule) * 5 + w
-    thread = threading.Thread(target=other)
-    thread.start()
-    loss.backward()
-    thread.join(PATIENCE)
-    assert failures == ["boom"]
-    assert w.grad == 16
 
 
 def test_chain_of_a_million():

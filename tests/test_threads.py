@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from oracles import node, pass_on
 
 from fastgrad import nn, no_grad
 from fastgrad.engine import Value
@@ -205,3 +206,65 @@ def test_sweep_of_an_older_graph_under_no_grad():
         y.backward()
         x.data -= 0.5 * x.grad
     assert (x.grad, x.data) == (4.0, 0.0)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own graph", "shared parameter"])
+def test_another_thread_sweeps_while_a_rule_waits(shared):
+    inside, done = threading.Event(), threading.Event()
+
+    def waiting_rule(x, out):
+        inside.set()
+        assert done.wait(PATIENCE)
+        pass_on(x, out)
+
+    w, u = Value(2.0), Value(7.0)
+    hidden = w * 3
+    loss = (node(Value, hidden, waiting_rule) * 5 + w) * 2
+    theirs = w if shared else u
+    other_loss = (theirs * 10 + theirs) * (hidden if shared else 1)
+
+    def other():
+        assert inside.wait(PATIENCE)
+        for i in range(50_000):
+            Value(i) * 2.0
+        other_loss.backward()
+        done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    loss.backward()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    if shared:
+        # other_loss = 11 w * hidden, hidden = 3 w: its sweep adds 22 to hidden.grad, and so
+        # 11 * 6 + 22 * 3 to w.grad; hidden held 0 then, and gets 10 more from the waiting rule.
+        assert hidden.grad == 32
+        assert w.grad == 2 + 66 + 22 * 3 + 32 * 3
+    else:
+        assert (w.grad, u.grad) == (32, 11)
+
+
+def test_failure_in_another_thread_s_sweep_while_a_rule_waits():
+    inside, done, failures = threading.Event(), threading.Event(), []
+
+    def waiting_rule(x, out):
+        inside.set()
+        assert done.wait(PATIENCE)
+        pass_on(x, out)
+
+    def other():
+        assert inside.wait(PATIENCE)
+        try:
+            (node(Value, Value(1.0) * 2, lambda x, out: 1 / 0) * 2).backward()
+        except ZeroDivisionError:
+            failures.append("failed")
+        done.set()
+
+    w = Value(2.0)
+    loss = node(Value, w * 3, waiting_rule) * 5 + w
+    thread = threading.Thread(target=other)
+    thread.start()
+    loss.backward()
+    thread.join(PATIENCE)
+    assert failures == ["failed"]
+    assert w.grad == 16
