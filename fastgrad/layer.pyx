@@ -18,7 +18,7 @@ from libc.string cimport memcmp
 from fastgrad.record cimport is_value, keep, paused, read_number
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_RELU, OP_RUN, USED, Handle, append, append_leaf,
-    handle_alloc, make_room, op_is_int, op_value, op_words, tape, use_run,
+    handle_alloc, make_room, op_is_int, op_pool_words, op_value, tape, use_run,
 )
 
 
@@ -256,7 +256,7 @@ def forward(layers, inputs):
         width = seat.count
         widest = max(widest, width)
         entries += 2 * seat.count
-        words += (2 * seat.inputs + 1) * seat.count
+        words += op_pool_words(OP_DOT, seat.inputs) * seat.count
     numbers = <double *>malloc((len(items) + 1) * sizeof(double))
     buffer = <int32_t *>malloc(2 * widest * sizeof(int32_t))
     try:
@@ -408,7 +408,7 @@ cdef int32_t record_dot(int32_t w, PyObject **seen, Row *row, bint leaves) noexc
         return append_leaf(z, flags_and & DATA_INT, NULL)
     w = append(op, <int32_t>tape.pool_size, <int32_t>count, z,
                INNER | GRAD_INT | (flags_and & DATA_INT) | (flags_or & KEPT), NULL)
-    tape.pool_size += op_words(op, count)
+    tape.pool_size += op_pool_words(op, count)
     return w
 
 

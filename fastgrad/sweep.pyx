@@ -11,13 +11,16 @@ Invariant: marks are 0 before and after, also when a rule raises.  A sweep begun
 The local rules of elementary operations are expanded from ``kernels/ops.h``.
 """
 
+from libc.math cimport floor
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
 from fastgrad.record cimport number_from, number_of, raise_error
 from fastgrad.tape cimport (
     DATA_INT, ERROR_NONE, GRAD_INT, INNER, OP_DOT, OP_FIRST_POOLED, OP_LAST_LIGHT, OP_LOCAL,
-    OP_RUN, RULE, Handle, op_push, op_push_light, op_rows, op_words, tape,
+    OP_RUN, RULE, SWEPT, Handle, echoes_of, op_push, op_push_light, op_rows, op_words, set_echoes,
+    tape,
 )
 
 cdef extern from "Python.h":
@@ -74,11 +77,11 @@ cdef int walk(int32_t root, uint8_t *own) except -1:
             if tape.flags[slot] & RULE:
                 waiting += mark_operands(slot, mark, &last_run)
                 call_rule(slot)
-                # The rule may have recorded, and so moved the arrays.
-                mark = tape.mark if own == NULL else own
             else:
-                push(slot)
                 waiting += mark_operands(slot, mark, &last_run)
+                push(slot)
+            # Python code that ran meanwhile may have recorded, and so moved the arrays.
+            mark = tape.mark if own == NULL else own
     except:
         clear_marks(tape.mark if own == NULL else own, slot, waiting)
         raise
@@ -196,36 +199,74 @@ cdef int call_rule(int32_t slot) except -1:
     return 0
 
 
-cdef void push_pooled(int32_t slot) noexcept:
+cdef int push_pooled(int32_t slot) except -1:
     """The local rules of n-ary entries; that of OP_MADE without a rule does nothing."""
     cdef int32_t count = tape.b[slot]
     cdef int32_t *words = tape.pool + tape.a[slot]
     cdef int op = tape.op[slot]
     cdef int64_t k
-    if op == OP_RUN and not tape.flags[slot] & GRAD_INT:
-        push_run(tape.adj[slot], words[0], words[1], words[2], count)
-    elif op == OP_LOCAL:
+    if op == OP_LOCAL:
         for k in range(count):
-            add_product(words[2 * k], words[2 * k + 1], slot)
-    elif op == OP_DOT:
-        for k in range(count):
-            add_product(words[2 * k + 1], words[2 * k + 2], slot)
-            add_product(words[2 * k + 2], words[2 * k + 1], slot)
-        add_adjoint(words[0], tape.adj[slot], tape.flags[slot] & GRAD_INT)
-    elif op == OP_RUN:
-        for k in range(count):
-            add_product(words[1] + k, words[2] + k, slot)
-            add_product(words[2] + k, words[1] + k, slot)
-        add_adjoint(words[0], tape.adj[slot], tape.flags[slot] & GRAD_INT)
+            add_product(words[2 * k], words[2 * k + 1], tape.adj[slot],
+                        tape.flags[slot] & GRAD_INT)
+    elif op == OP_DOT or op == OP_RUN:
+        if tape.flags[slot] & SWEPT:
+            push_again(slot)
+        else:
+            tape.flags[slot] |= SWEPT
+            memcpy(words + op_words(op, count), &tape.adj[slot], sizeof(double))
+            if op == OP_RUN and not tape.flags[slot] & GRAD_INT:
+                push_run(tape.adj[slot], words[0], words[1], words[2], count)
+            else:
+                push_dot(slot, &tape.adj[slot], 1)
+    return 0
 
 
-cdef inline void add_product(int32_t operand, int32_t factor, int32_t slot) noexcept:
-    """Add val[factor] * adj[slot] to an operand's adjoint."""
-    add_adjoint(
-        operand,
-        tape.val[factor] * tape.adj[slot],
-        tape.flags[factor] & DATA_INT and tape.flags[slot] & GRAD_INT,
-    )
+cdef int push_again(int32_t slot) except -1:
+    """The rule of a fused entry that earlier sweeps have visited, in this program's lifetime.
+
+    In micrograd the partial sums of a dot product are entries, which keep their adjoints from
+    sweep to sweep and pass all of it on each time.  See push_dot.
+    """
+    cdef bytes adjoints = echoes_of(slot) + (<char *>&tape.adj[slot])[:sizeof(double)]
+    cdef double *sums = <double *>malloc(len(adjoints))
+    if sums == NULL:
+        raise MemoryError(f"no memory for the adjoints of {len(adjoints)} sweeps")
+    set_echoes(slot, adjoints)
+    memcpy(sums, <char *>adjoints, len(adjoints))
+    push_dot(slot, sums, len(adjoints) // sizeof(double))
+    free(sums)
+    return 0
+
+
+cdef void push_dot(int32_t slot, double *sums, int64_t sweeps) noexcept:
+    """A fused neuron's rule, term by term from the last.
+
+    `sums` holds the adjoints that the entry had in each sweep so far.  The partial sum before it
+    had their running sums, as has the product between the two; the one before that the
+    running sums of those; and so on down to the bias.
+    """
+    cdef int32_t *words = tape.pool + tape.a[slot]
+    cdef bint run = tape.op[slot] == OP_RUN
+    cdef bint is_int = tape.flags[slot] & GRAD_INT
+    cdef int64_t k, m
+    cdef int32_t w, x
+    for m in range(sweeps):
+        is_int = is_int and sums[m] == floor(sums[m])
+    for k in range(tape.b[slot] - 1, -1, -1):
+        w = words[1] + <int32_t>k if run else words[2 * k + 1]
+        x = words[2] + <int32_t>k if run else words[2 * k + 2]
+        if k == 0:
+            add_adjoint(words[0], sums[sweeps - 1], is_int)
+        for m in range(1, sweeps):
+            sums[m] += sums[m - 1]
+        add_product(w, x, sums[sweeps - 1], is_int)
+        add_product(x, w, sums[sweeps - 1], is_int)
+
+
+cdef inline void add_product(int32_t operand, int32_t factor, double g, bint is_int) noexcept:
+    """Add val[factor] * g to an operand's adjoint."""
+    add_adjoint(operand, tape.val[factor] * g, is_int and tape.flags[factor] & DATA_INT)
 
 
 cdef inline void add_adjoint(int32_t operand, double contribution, bint is_int) noexcept:

@@ -43,6 +43,7 @@ cdef extern from "kernels/ops.h":
         double domain[4]
     const OpRow op_rows[]
     int64_t op_words(int op, int64_t count) noexcept nogil
+    int64_t op_pool_words(int op, int64_t count) noexcept nogil
     double op_value(int op, double x, double y) noexcept nogil
     bint op_is_int(int op, bint ix, bint iy, double x, double y) noexcept nogil
     int op_error(int op, double x, double y, double z) noexcept nogil
@@ -58,6 +59,8 @@ cdef extern from "kernels/tape.h":
         USED
         KEPT
         RULE
+        SWEPT
+        ECHOES
         HANDLES_AT_REST
     ctypedef struct Handle:
         int32_t slot
@@ -96,6 +99,8 @@ cdef Tape tape
 
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
+cdef bytes echoes_of(int32_t slot)
+cdef int set_echoes(int32_t slot, bytes adjoints) except -1
 
 
 # An operator that has found `tape.size <= tape.limit` may append this many entries.

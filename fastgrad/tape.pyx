@@ -33,7 +33,9 @@ cdef enum:
 
 tape.root_died = root_died
 tape.store_attributes = store_attributes
-cdef dict attic = {}  # slot: attributes of a handle that died before its entry
+# What few entries have, by slot.
+cdef dict attic = {}  # attributes of a handle that died before its entry
+cdef dict echoes = {}  # bytes of the adjoints that a fused entry has passed on, sweep by sweep
 
 
 # ---- storage
@@ -110,7 +112,7 @@ cdef void collect() noexcept:
     """Drop what no live handle reaches.  Call only where no slot is held in a C local."""
     cdef int32_t first_dead
     cdef int32_t *moved = NULL
-    cdef dict stored = take_attic()
+    cdef tuple stored = take_tables()
     earn_credit()
     tape.credit -= tape.size
     first_dead = mark_used()
@@ -123,7 +125,7 @@ cdef void collect() noexcept:
     tape.survivors = tape.size
     tape.counted = tape.size
     tape.collections += 1
-    if stored:
+    if stored is not None:
         put_back(stored, first_dead, moved)
     free(moved)
     shrink()
@@ -177,7 +179,7 @@ cdef void slide(int32_t first_dead, int32_t *moved) noexcept:
     cdef double *val = tape.val
     cdef double *adj = tape.adj
     cdef Handle **owner = tape.owner
-    cdef int32_t slot, to = first_dead
+    cdef int32_t slot, a_before, to = first_dead
     cdef int64_t pool_to = pool_before(first_dead)
     for slot in range(first_dead, tape.size):
         if owner[slot] == NULL and not flags[slot] & USED:
@@ -193,8 +195,10 @@ cdef void slide(int32_t first_dead, int32_t *moved) noexcept:
             owner[to].slot = to
         a[to], b[to] = a[slot], b[slot]
         if op[to] >= OP_FIRST_POOLED:
+            a_before = a[to]
             a[to] = <int32_t>pool_to
-            pool_to += slide_words(a[slot], pool_to, op_words(op[to], b[to]), first_dead, moved)
+            slide_words(op[to], b[to], a_before, pool_to, first_dead, moved)
+            pool_to += op_pool_words(op[to], b[to])
         elif flags[to] & INNER:
             a[to] = renumber(a[to], first_dead, moved)
             b[to] = renumber(b[to], first_dead, moved)
@@ -208,18 +212,19 @@ cdef int64_t pool_before(int32_t slot) noexcept:
     while slot > 0:
         slot -= 1
         if tape.op[slot] >= OP_FIRST_POOLED and tape.b[slot]:
-            return tape.a[slot] + op_words(tape.op[slot], tape.b[slot])
+            return tape.a[slot] + op_pool_words(tape.op[slot], tape.b[slot])
     return 0
 
 
-cdef int64_t slide_words(
-    int32_t first, int64_t to, int64_t count, int32_t first_dead, const int32_t *moved
+cdef void slide_words(
+    int op, int64_t count, int64_t first, int64_t to, int32_t first_dead, const int32_t *moved
 ) noexcept:
     cdef int32_t *pool = tape.pool
-    cdef int64_t k
-    for k in range(count):
+    cdef int64_t k, slots = op_words(op, count)
+    for k in range(slots):
         pool[to + k] = renumber(pool[first + k], first_dead, moved)
-    return count
+    for k in range(slots, op_pool_words(op, count)):
+        pool[to + k] = pool[first + k]
 
 
 cdef inline int32_t renumber(int32_t slot, int32_t first_dead, const int32_t *moved) noexcept:
@@ -257,12 +262,27 @@ cdef void root_died() noexcept:
         collect()
 
 
-# ---- the attic: attributes of handles that died before their entries
+# ---- tables by slot
 
 
 cdef object attributes_left_at(int32_t slot):
     """The attributes that an entry's last handle left behind, taken out; or None."""
     return attic.pop(slot, None) if attic else None
+
+
+cdef bytes echoes_of(int32_t slot):
+    """Adjoints that a fused entry has passed on in earlier sweeps, as doubles."""
+    cdef int32_t *end
+    if tape.flags[slot] & ECHOES:
+        return echoes[slot]
+    end = tape.pool + tape.a[slot] + op_words(tape.op[slot], tape.b[slot])
+    return (<char *>end)[:sizeof(double)]
+
+
+cdef int set_echoes(int32_t slot, bytes adjoints) except -1:
+    echoes[slot] = adjoints
+    tape.flags[slot] |= ECHOES
+    return 0
 
 
 # These three run at a handle's death, so perhaps with an error on its way, and may run Python
@@ -288,34 +308,35 @@ cdef void store_attributes(Handle *handle) noexcept:
         PyErr_Restore(error[0], error[1], error[2])
 
 
-cdef dict take_attic() noexcept:
-    """Empty the attic before entries move; handles that die meanwhile use a new one."""
-    global attic
+cdef tuple take_tables():
+    """Empty the attic and the echoes before entries move; who dies meanwhile uses new ones."""
+    global attic, echoes
     cdef PyObject *error[3]
-    cdef dict stored = attic
-    if not stored:
+    if not attic and not echoes:
         return None
     PyErr_Fetch(&error[0], &error[1], &error[2])
     tape.pins += 1
     try:
-        attic = {}
+        stored = (attic, echoes)
+        attic, echoes = {}, {}
+        return stored
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])
-    return stored
 
 
-cdef void put_back(dict stored, int32_t first_dead, const int32_t *moved) noexcept:
-    """Let stored attributes follow their entries, drop those of the dead."""
+cdef void put_back(tuple stored, int32_t first_dead, const int32_t *moved) noexcept:
+    """Let the tables follow their entries, drop what belongs to the dead."""
     cdef PyObject *error[3]
     cdef int32_t slot
     PyErr_Fetch(&error[0], &error[1], &error[2])
     tape.pins += 1
     try:
-        for slot, kept in stored.items():
-            slot = renumber(slot, first_dead, moved)
-            if slot >= 0:
-                attic[slot] = kept
+        for before, after in zip(stored, (attic, echoes)):
+            for slot, kept in before.items():
+                slot = renumber(slot, first_dead, moved)
+                if slot >= 0:
+                    after[slot] = kept
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])

@@ -24,7 +24,7 @@ from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, KEPT, OP_ABS, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU, OP_LOG, OP_MAXIMUM,
     OP_MINIMUM, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, RULE,
-    Tape, append_leaf, check_room, handle_alloc, op_rows, tape,
+    SWEPT, ECHOES, Tape, append_leaf, check_room, handle_alloc, op_rows, tape,
 )
 
 
@@ -178,7 +178,8 @@ cdef class Value:
             raise TypeError(f"grad must be a number, got {describe(number)}")
         cdef int32_t slot = handle(self).slot
         tape.adj[slot] = value
-        tape.flags[slot] = (tape.flags[slot] & ~GRAD_INT) | (GRAD_INT if is_int else 0)
+        tape.flags[slot] &= ~(GRAD_INT | SWEPT | ECHOES)
+        tape.flags[slot] |= GRAD_INT if is_int else 0
 
     @property
     def _prev(self):

@@ -95,7 +95,7 @@ static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
         }
         if (name == name_grad) {
             tape->adj[self->slot] = PyFloat_AS_DOUBLE(value);
-            tape->flags[self->slot] &= ~GRAD_INT;
+            tape->flags[self->slot] &= ~(GRAD_INT | SWEPT | ECHOES);
             return 0;
         }
     }

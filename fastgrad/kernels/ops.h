@@ -138,7 +138,7 @@ static inline double gelu_dx(double x)
 }
 
 /* OP_LEAF has no operands.  The ops after the elementary ones keep (first, count) of the operand
- * pool in (a, b); op_words says how many words an entry of `count` terms has there:
+ * pool in (a, b); op_words says how many operand slots an entry of `count` terms has there:
  *   OP_MADE   user-made: child...
  *   OP_LOCAL  microgpt's form: (child, hidden constant with its local gradient)...
  *   OP_DOT    bias + sum of w * x: bias, (w, x)...
@@ -159,6 +159,12 @@ enum {
 static inline int64_t op_words(int op, int64_t count)
 {
     return op == OP_MADE ? count : op == OP_LOCAL ? 2 * count : op == OP_DOT ? 2 * count + 1 : 3;
+}
+
+/* Behind them a fused entry has room for a double: the adjoint that its first sweep passed on. */
+static inline int64_t op_pool_words(int op, int64_t count)
+{
+    return op_words(op, count) + (op >= OP_DOT ? sizeof(double) / sizeof(int32_t) : 0);
 }
 
 /* What Python shows of the table. */

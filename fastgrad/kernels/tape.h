@@ -24,6 +24,8 @@ enum {
     USED = 8,  /* is an operand: never missing, exact after a collection */
     KEPT = 16, /* is or descends from a user-made rule: its users' handles hold its handle */
     RULE = 32, /* backward calls the rule in its handle's links */
+    SWEPT = 64, /* a fused entry that a sweep has visited: its pool words end with the adjoint */
+    ECHOES = 128, /* ... and more than one: the tape's echoes have them all */
 };
 
 /* A handle holds a slot and nothing of the graph; its life is in handle.h. */
