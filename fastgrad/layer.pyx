@@ -115,6 +115,7 @@ cdef class Seat:
     cdef tuple neurons, parameters  # hold what the pointers below point at
     cdef PyObject **seen            # inputs weights and the bias of each neuron
     cdef int32_t *first             # first weight's slot of each neuron, -1 if not consecutive
+    cdef bint consecutive           # do all parameters of the layer lie in one run?
     cdef int64_t count, inputs
     cdef uint64_t collections
 
@@ -190,6 +191,7 @@ cdef class Seat:
 
     cdef void find_slots(self) noexcept:
         cdef PyObject **seen = self.seen
+        cdef int32_t start = (<Handle *>seen[0]).slot
         cdef int64_t j, k
         for j in range(self.count):
             self.first[j] = (<Handle *>seen[0]).slot
@@ -198,7 +200,21 @@ cdef class Seat:
                     self.first[j] = -1
                     break
             seen += self.inputs + 1
+        self.consecutive = True
+        for k in range(self.count * (self.inputs + 1)):
+            if (<Handle *>self.seen[k]).slot != start + k:
+                self.consecutive = False
         self.collections = tape.collections
+
+    cdef uint8_t use(self) noexcept:
+        """Flag all parameters as used; returns their flags or-ed together."""
+        cdef uint8_t flags = 0
+        cdef int64_t k
+        if self.consecutive:
+            return use_run(self.first[0], self.count * (self.inputs + 1))
+        for k in range(self.count * (self.inputs + 1)):
+            flags |= use_run((<Handle *>self.seen[k]).slot, 1)
+        return flags
 
 
 # ---- recording
@@ -208,8 +224,8 @@ cdef struct Row:  # what flows from layer to layer
     int64_t count
     int32_t *slots
     bint consecutive
-    uint8_t flags_or
-    uint8_t flags_and
+    uint8_t flags  # of the entries to be recorded
+    bint ints      # are all of them ints?
 
 
 def forward(layers, inputs):
@@ -268,7 +284,7 @@ def forward(layers, inputs):
         # ... then what does not: slots are held from here on.
         tape.pins += 1
         try:
-            row = Row(len(items), buffer, False, 0, 0)
+            row = Row(len(items), buffer, False, 0, False)
             find_inputs(&row, items, numbers)
             for seat in seats:
                 if seat.collections != tape.collections:
@@ -354,12 +370,14 @@ cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:
     """Append a layer's entries; `row` then says where its outputs lie."""
     cdef PyObject **seen = seat.seen
     cdef bint leaves = tape.pauses and paused()
+    cdef uint8_t flags = seat.use()
     cdef int64_t j, k
-    row.flags_or, row.flags_and = 0, DATA_INT  # the latter: are all ints?
+    row.ints = flags & DATA_INT  # perhaps: record_dot looks again
     for k in range(row.count):
-        row.flags_or |= tape.flags[row.slots[k]]
-        row.flags_and &= tape.flags[row.slots[k]]
+        flags |= tape.flags[row.slots[k]]
+        row.ints = row.ints and tape.flags[row.slots[k]] & DATA_INT
         tape.flags[row.slots[k]] |= USED
+    row.flags = INNER | GRAD_INT | (flags & KEPT)
     for j in range(seat.count):
         outputs[j] = record_dot(seat.first[j], seen, row, leaves)
         seen += seat.inputs + 1
@@ -379,35 +397,27 @@ cdef int32_t record_dot(int32_t w, PyObject **seen, Row *row, bint leaves) noexc
     cdef int64_t k, count = row.count
     cdef int32_t bias = (<Handle *>seen[count]).slot
     cdef int32_t *words = tape.pool + tape.pool_size
-    cdef uint8_t flags_or = row.flags_or | tape.flags[bias]
-    cdef uint8_t flags_and = row.flags_and & tape.flags[bias]
+    cdef uint8_t is_int = DATA_INT if row.ints else 0
     cdef double z = tape.val[bias]
     cdef int op = OP_RUN if w >= 0 and row.consecutive else OP_DOT
-    tape.flags[bias] |= USED
     words[0] = bias
     if op == OP_RUN:
         words[1] = w
         words[2] = row.slots[0]
         z = dot_run(z, tape.val + w, tape.val + words[2], count)
-        flags_or |= use_run(w, count)
-        if flags_and:
-            for k in range(count):
-                flags_and &= tape.flags[w + k]
     else:
         for k in range(count):
-            w = (<Handle *>seen[k]).slot
-            words[2 * k + 1] = w
+            words[2 * k + 1] = (<Handle *>seen[k]).slot
             words[2 * k + 2] = row.slots[k]
-            z += tape.val[w] * tape.val[row.slots[k]]
-            flags_or |= tape.flags[w]
-            flags_and &= tape.flags[w]
-            tape.flags[w] |= USED
-    if flags_and & DATA_INT:
-        z += 0.0  # an int 0 has no sign
+            z += tape.val[words[2 * k + 1]] * tape.val[words[2 * k + 2]]
+    if is_int:
+        for k in range(count + 1):
+            is_int &= tape.flags[(<Handle *>seen[k]).slot]
+        if is_int:
+            z += 0.0  # an int 0 has no sign
     if leaves:
-        return append_leaf(z, flags_and & DATA_INT, NULL)
-    w = append(op, <int32_t>tape.pool_size, <int32_t>count, z,
-               INNER | GRAD_INT | (flags_and & DATA_INT) | (flags_or & KEPT), NULL)
+        return append_leaf(z, is_int, NULL)
+    w = append(op, <int32_t>tape.pool_size, <int32_t>count, z, row.flags | is_int, NULL)
     tape.pool_size += op_pool_words(op, count)
     return w
 

@@ -1,4 +1,5 @@
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, uint8_t
@@ -48,6 +49,8 @@ cdef inline object number_from(double value, bint is_int):
 
 
 cdef inline bint is_value(object thing) noexcept:
+    if PyFloat_CheckExact(thing) or PyLong_CheckExact(thing):
+        return False  # what is no Value is most often one of these
     return PyObject_TypeCheck(thing, tape.type)
 
 

@@ -19,7 +19,7 @@ from libc.string cimport memcpy
 from fastgrad.record cimport number_from, number_of, raise_error
 from fastgrad.tape cimport (
     DATA_INT, ERROR_NONE, GRAD_INT, INNER, OP_DOT, OP_FIRST_POOLED, OP_LAST_LIGHT, OP_LOCAL,
-    OP_RUN, RULE, SWEPT, Handle, echoes_of, op_push, op_push_light, op_rows, op_words, set_echoes,
+    OP_RUN, RULE, SWEPT, Handle, Run, echoes_of, op_push, op_push_light, op_rows, op_words, set_echoes,
     tape,
 )
 
@@ -55,11 +55,6 @@ cdef int reverse(int32_t root) except -1:
         if shares:
             marks_taken = False
     return 0
-
-
-cdef struct Run:  # consecutive entries
-    int32_t first
-    int32_t count
 
 
 cdef int walk(int32_t root, uint8_t *own) except -1:

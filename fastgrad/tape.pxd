@@ -95,6 +95,11 @@ cdef extern from "kernels/tape.h":
     void handle_track(object handle) noexcept
 
 
+cdef struct Run:  # consecutive entries
+    int32_t first
+    int32_t count
+
+
 cdef Tape tape
 
 cdef int make_room(int64_t entries, int64_t words=*) except -1

@@ -137,29 +137,32 @@ cdef int32_t mark_used() noexcept:
     cdef int32_t slot, first_dead = tape.size
     cdef uint8_t *flags = tape.flags
     cdef Handle **owner = tape.owner
+    cdef Run last_run = Run(-1, 0)
     for slot in range(tape.size):
         flags[slot] &= ~USED
     for slot in range(tape.size - 1, -1, -1):
         if owner[slot] == NULL and not flags[slot] & USED:
             first_dead = slot
         elif flags[slot] & INNER:
-            use_operands(slot)
+            if tape.op[slot] < OP_FIRST_POOLED:
+                flags[tape.a[slot]] |= USED
+                flags[tape.b[slot]] |= USED
+            else:
+                use_pooled(slot, &last_run)
     return first_dead
 
 
-cdef void use_operands(int32_t slot) noexcept:
-    """Flag the operands of an inner entry as used."""
-    cdef int32_t *words
-    cdef int64_t k, count = tape.b[slot]
-    if tape.op[slot] < OP_FIRST_POOLED:
-        tape.flags[tape.a[slot]] |= USED
-        tape.flags[tape.b[slot]] |= USED
-        return
-    words = tape.pool + tape.a[slot]
+cdef void use_pooled(int32_t slot, Run *last_run) noexcept:
+    """Flag the operands of an n-ary entry; the neurons of a layer share their last run."""
+    cdef int32_t *words = tape.pool + tape.a[slot]
+    cdef int32_t count = tape.b[slot]
+    cdef int64_t k
     if tape.op[slot] == OP_RUN:
         tape.flags[words[0]] |= USED
         use_run(words[1], count)
-        use_run(words[2], count)
+        if words[2] != last_run.first or count != last_run.count:
+            last_run[0] = Run(words[2], count)
+            use_run(words[2], count)
     else:
         for k in range(op_words(tape.op[slot], count)):
             tape.flags[words[k]] |= USED

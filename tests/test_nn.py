@@ -9,8 +9,9 @@ from collections import deque
 
 import numpy as np
 import pytest
+from micrograd import nn as micrograd_nn
 from micrograd.engine import Value as MicrogradValue
-from oracles import close, outputs_of, same_model, same_number
+from oracles import close, nodes_of, outputs_of, same_model, same_number
 
 from fastgrad import nn
 from fastgrad.engine import Value
@@ -249,3 +250,41 @@ def test_training_gives_micrograd_s_losses():
     want, got = list(losses(theirs, MicrogradValue)), list(losses(ours, Value))
     assert got[0] == want[0]
     assert got == pytest.approx(want, rel=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(3, [1]), (3, [2, 1]), (3, [2, 2]), (2, [4, 3, 2])])
+@pytest.mark.parametrize("seed", range(5))
+def test_repeated_sweeps_through_fused_entries(shape, seed):
+    """micrograd's partial sums keep their grads from sweep to sweep, and compound."""
+
+    def grads(engine):
+        random.seed(seed)
+        model = engine.MLP(*shape)
+        out = model([random.uniform(-1, 1) for _ in range(shape[0])])
+        roots = out if isinstance(out, list) else [out]
+        seen = []
+        for _ in range(6):
+            random.choice(roots).backward()
+            seen += [p.grad for p in model.parameters()]
+            if random.random() < 0.3:
+                model.zero_grad()
+            garbage = Value(1.0)
+            for _ in range(40_000):  # enough for collections, which move the entries
+                garbage * 2
+        return seen
+
+    got, expected = grads(nn), grads(micrograd_nn)
+    largest = max(map(abs, expected))
+    for g, e in zip(got, expected, strict=True):
+        assert abs(g - e) <= 1e-12 * max(abs(e), largest / 1000)
+
+
+def test_grads_of_fused_entries_set_to_zero_start_afresh():
+    model = nn.MLP(2, [3, 1])
+    out = model([1.0, -2.0])
+    out.backward()
+    first = [p.grad for p in model.parameters()]
+    for node in nodes_of(out):
+        node.grad = 0
+    out.backward()
+    assert [p.grad for p in model.parameters()] == first
