@@ -1,7 +1,7 @@
 """micrograd's engine module: ``Value``, and ``no_grad`` beside it.
 
-The type itself is compiled (``value.pyx``) and open: ``Value.tanh = f`` and ``Value.__add__ = f`` work
-as on a Python class.  This file gives it the name under which it pickles and prints.
+The type itself is compiled (``value.pyx``) and open: ``Value.tanh = f`` and ``Value.__add__ = f``
+work as on a Python class.  This file gives it the name under which it pickles and prints.
 """
 
 from fastgrad.record import no_grad

@@ -253,7 +253,6 @@ def forward(layers, inputs):
     cdef double *numbers = NULL
     cdef Row row
     cdef Seat seat
-    cdef PyObject *neurons
     if not layers or not methods_are_plain():
         return NotImplemented
     # First everything that can run Python code, ...
@@ -279,7 +278,7 @@ def forward(layers, inputs):
         if numbers == NULL or buffer == NULL:
             raise MemoryError(f"no memory for a row of {widest} slots")
         read_items(items, numbers, buffer)
-        outputs = [handle_alloc(&tape) for k in range(width)]
+        outputs = [handle_alloc(&tape) for _ in range(width)]
         make_room(entries + len(items), words)
         # ... then what does not: slots are held from here on.
         tape.pins += 1

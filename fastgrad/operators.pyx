@@ -3,8 +3,8 @@
 Everything is spelled as micrograd spells it: ``a - b`` is ``a + (b * -1)``, ``a / b`` is
 ``a * b**-1``, and a Python number becomes a leaf.
 
-Invariant: operands are converted first (that can run Python code), then the room is checked (entries
-may move), and only then slots are read.
+Invariant: operands are converted first (that can run Python code), then the room is checked
+(entries may move), and only then slots are read.
 """
 
 import operator

@@ -6,6 +6,6 @@ from typing import Literal, Self
 
 pause_depth: ContextVar[int]
 
-class no_grad(ContextDecorator):  # noqa: N801
+class no_grad(ContextDecorator):
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> Literal[False]: ...

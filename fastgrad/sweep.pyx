@@ -1,8 +1,8 @@
 """The reverse sweep: from a root down the tape, through the entries that it reaches.
 
 An entry takes part only if the root reaches it, else a second loss would push the first one's
-adjoints again.  ``mark`` says which entries are reached and still waiting; the sweep counts them and
-stops when there are none, so its cost follows the root's own graph and not the length of the
+adjoints again.  ``mark`` says which entries are reached and still waiting; the sweep counts them
+and stops when there are none, so its cost follows the root's own graph and not the length of the
 tape.  Adjoints persist and accumulate as micrograd's do.
 
 Invariant: marks are 0 before and after, also when a rule raises.  A sweep begun inside another
@@ -19,8 +19,8 @@ from libc.string cimport memcpy
 from fastgrad.record cimport number_from, number_of, raise_error
 from fastgrad.tape cimport (
     DATA_INT, ERROR_NONE, GRAD_INT, INNER, OP_DOT, OP_FIRST_POOLED, OP_LAST_LIGHT, OP_LOCAL,
-    OP_RUN, RULE, SWEPT, Handle, Run, echoes_of, op_push, op_push_light, op_rows, op_words, set_echoes,
-    tape,
+    OP_RUN, RULE, SWEPT, Handle, Run, echoes_of, op_push, op_push_light, op_rows, op_words,
+    set_echoes, tape,
 )
 
 cdef extern from "Python.h":
@@ -34,18 +34,18 @@ cdef bint marks_taken = False  # tape.mark serves one sweep at a time
 cdef int reverse(int32_t root) except -1:
     """Seed `root` with 1 and add every reached entry's contributions to its operands."""
     cdef uint8_t *own = NULL
-    cdef bint shares = False
+    cdef bint shares = not marks_taken
     global marks_taken
+    if not shares:
+        own = <uint8_t *>calloc(root + 1, 1)
+        if own == NULL:
+            raise MemoryError(f"no memory for a nested backward pass: {root + 1} bytes of marks")
     tape.adj[root] = 1.0
     tape.flags[root] |= GRAD_INT
     if not tape.flags[root] & INNER:
+        free(own)
         return 0
-    if marks_taken:
-        own = <uint8_t *>calloc(root + 1, 1)
-        if own == NULL:
-            raise MemoryError(f"no memory for the marks of a nested backward pass: {root + 1} bytes")
-    else:
-        marks_taken = shares = True
+    marks_taken = True
     tape.pins += 1
     try:
         walk(root, own)
@@ -77,7 +77,7 @@ cdef int walk(int32_t root, uint8_t *own) except -1:
                 push(slot)
             # Python code that ran meanwhile may have recorded, and so moved the arrays.
             mark = tape.mark if own == NULL else own
-    except:
+    except BaseException:
         clear_marks(tape.mark if own == NULL else own, slot, waiting)
         raise
 

@@ -1,17 +1,17 @@
 """``Value``: the handle that Python holds of an entry, with micrograd's API.
 
-A handle holds a slot and nothing of the graph; its birth and death are in ``kernels/handle.h``, which
-`handle_install` puts into the type at the end of this file.  What the operators append is in
-``operators.pyx``, how the numbers get on the tape in ``record.pyx``.
+A handle holds a slot and nothing of the graph.  Its birth and death are in ``kernels/handle.h``,
+which `handle_install` puts into the type at the end of this file; what the operators append is in
+``operators.pyx``, how numbers get on the tape in ``record.pyx``.
 
 Results are plain ``Value`` whatever the operands' types, as in micrograd.
 """
 
 cimport cython
 from cpython.object cimport (
-    Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE, PyObject, PyTypeObject, newfunc,
+    Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE, PyObject, PyTypeObject, newfunc,
 )
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t
 
 import copyreg
 
@@ -22,9 +22,9 @@ from fastgrad.record cimport (
 )
 from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, KEPT, OP_ABS, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU, OP_LOG, OP_MAXIMUM,
-    OP_MINIMUM, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, RULE,
-    SWEPT, ECHOES, Tape, append_leaf, check_room, handle_alloc, op_rows, tape,
+    DATA_INT, ECHOES, GRAD_INT, KEPT, OP_ABS, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU, OP_LOG,
+    OP_MAXIMUM, OP_MINIMUM, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS, OP_SQRT,
+    OP_TANH, RULE, SWEPT, Tape, append_leaf, check_room, handle_alloc, op_rows, tape,
 )
 
 
