@@ -13,9 +13,12 @@ import sys
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t
 
-from fastgrad.record cimport apply, describe, handle, is_value, read_number, record
+from fastgrad.record cimport (
+    apply, describe, handle, is_value, number_from, read_number, record, record_number,
+)
 from fastgrad.tape cimport (
-    OP_ADD, OP_MUL, OP_POW, OP_POW_CONST, Handle, append_leaf, check_room, handle_alloc, tape,
+    ERROR_NONE, OP_ADD, OP_MUL, OP_POW, OP_POW_CONST, append_leaf, check_room, handle_alloc,
+    op_error, op_value, tape,
 )
 
 SYMBOLS = ("+", "-", "*", "/", "**")
@@ -26,53 +29,69 @@ ELEMENTWISE = (operator.add, operator.sub, operator.mul, operator.truediv, opera
 cdef object mixed(int kind, object left, object right):
     """The other operators, and numbers on either side, spelled as micrograd spells them."""
     cdef bint from_left = is_value(left), from_right = is_value(right)
-    cdef bint x_is_int = False, y_is_int = False
-    cdef double x = 0.0, y = 0.0
-    if not from_left and not read_number(left, &x, &x_is_int):
+    cdef bint is_int = False
+    cdef double number = 0.0
+    if not from_left and not read_number(left, &number, &is_int):
         return not_a_number(kind, left, right, left)
-    if not from_right and not read_number(right, &y, &y_is_int):
+    if not from_right and not read_number(right, &number, &is_int):
         return not_a_number(kind, left, right, right)
+    if from_left and from_right:
+        return of_values(kind, left, right)
+    if from_left:
+        return of_value_and_number(kind, left, number, is_int)
+    return of_number_and_value(kind, number, is_int, right)
+
+
+cdef object of_values(int kind, object left, object right):
+    if kind == PLUS or kind == TIMES or kind == POWER:
+        return record(OP_ADD if kind == PLUS else OP_MUL if kind == TIMES else OP_POW,
+                      <PyObject *>left, <PyObject *>right)
     cdef object out = handle_alloc(&tape)
-    cdef Handle *owner = handle(out)
-    cdef int32_t a, b
     check_room()
-    if kind == PLUS or kind == TIMES:
-        # micrograd's __radd__ and __rmul__ turn the operands round.
-        a = handle(left).slot if from_left else handle(right).slot
-        if from_left and from_right:
-            b = handle(right).slot
-        else:
-            b = append_leaf(y, y_is_int, NULL) if from_left else append_leaf(x, x_is_int, NULL)
-        apply(OP_ADD if kind == PLUS else OP_MUL, a, b, owner)
-    elif kind == MINUS:
-        if not from_right:
-            b = append_leaf(0.0 - y if y_is_int else -y, y_is_int, NULL)  # an int 0 has no sign
-            apply(OP_ADD, handle(left).slot, b, owner)
-        else:
-            b = apply(OP_MUL, handle(right).slot, append_leaf(-1.0, True, NULL), NULL)
-            if from_left:
-                apply(OP_ADD, handle(left).slot, b, owner)
-            else:
-                apply(OP_ADD, b, append_leaf(x, x_is_int, NULL), owner)
-    elif kind == OVER:
-        a = tape.size
-        b = handle(right).slot if from_right else append_leaf(y, y_is_int, NULL)
-        b = apply(OP_POW_CONST, b, append_leaf(-1.0, True, NULL), NULL)
-        if not from_right:  # 2**-1 is a number, not a graph: take its entries back
-            y = tape.val[b]
-            tape.size = a
-            b = append_leaf(y, False, NULL)
-        if from_left:
-            apply(OP_MUL, handle(left).slot, b, owner)
-        else:
-            apply(OP_MUL, b, append_leaf(x, x_is_int, NULL), owner)
+    cdef int32_t minus_one = append_leaf(-1.0, True, NULL)
+    if kind == MINUS:
+        apply(OP_ADD, handle(left).slot, apply(OP_MUL, handle(right).slot, minus_one, NULL),
+              handle(out))
     else:
-        a = handle(left).slot if from_left else append_leaf(x, x_is_int, NULL)
-        if from_right:
-            apply(OP_POW, a, handle(right).slot, owner)
-        else:
-            apply(OP_POW_CONST, a, append_leaf(y, y_is_int, NULL), owner)
+        apply(OP_MUL, handle(left).slot, apply(OP_POW_CONST, handle(right).slot, minus_one, NULL),
+              handle(out))
     return out
+
+
+cdef object of_value_and_number(int kind, object left, double number, bint is_int):
+    if kind == PLUS:
+        return record_number(OP_ADD, left, number, is_int)
+    if kind == MINUS:
+        return record_number(OP_ADD, left, 0.0 - number if is_int else -number, is_int)
+    if kind == TIMES:
+        return record_number(OP_MUL, left, number, is_int)
+    if kind == OVER:
+        return record_number(OP_MUL, left, inverse(number, is_int), False)
+    return record_number(OP_POW_CONST, left, number, is_int)
+
+
+cdef object of_number_and_value(int kind, double number, bint is_int, object right):
+    if kind == PLUS or kind == TIMES:  # micrograd's __radd__ turns the operands round
+        return of_value_and_number(kind, right, number, is_int)
+    cdef object out = handle_alloc(&tape)
+    check_room()
+    cdef int32_t slot = handle(right).slot
+    if kind == POWER:
+        apply(OP_POW, append_leaf(number, is_int, NULL), slot, handle(out))
+        return out
+    slot = apply(OP_MUL if kind == MINUS else OP_POW_CONST, slot, append_leaf(-1.0, True, NULL),
+                 NULL)
+    apply(OP_ADD if kind == MINUS else OP_MUL, slot, append_leaf(number, is_int, NULL),
+          handle(out))
+    return out
+
+
+cdef double inverse(double number, bint is_int) except? -1.0:
+    """number**-1 as Python computes it, which is not always 1 / number."""
+    cdef double power = op_value(OP_POW_CONST, number, -1.0)
+    if op_error(OP_POW_CONST, number, -1.0, power) != ERROR_NONE:
+        return number_from(number, is_int) ** -1  # raises
+    return power
 
 
 cdef object not_a_number(int kind, object left, object right, object stranger):
@@ -102,13 +121,10 @@ cdef object as_objects(object numpy, object operand):
 
 cdef object record_with(int op, object self, object other, str what):
     """Append an op on a handle and a number or Value."""
-    cdef double y = 0.0
+    cdef double number = 0.0
     cdef bint is_int = False
     if is_value(other):
         return record(op, <PyObject *>self, <PyObject *>other)
-    if not read_number(other, &y, &is_int):
+    if not read_number(other, &number, &is_int):
         raise TypeError(f"{what} must be a number or a Value, got {describe(other)}")
-    cdef object out = handle_alloc(&tape)
-    check_room()
-    apply(op, handle(self).slot, append_leaf(y, is_int, NULL), handle(out))
-    return out
+    return record_number(op, self, number, is_int)

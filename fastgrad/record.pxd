@@ -95,3 +95,11 @@ cdef inline object record(int op, PyObject *left, PyObject *right):
     check_room()
     apply(op, (<Handle *>left).slot, (<Handle *>right).slot, <Handle *>out)
     return out
+
+
+cdef inline object record_number(int op, object value, double number, bint is_int):
+    """Append the entry of an op on a handle and a number, which becomes a leaf."""
+    cdef object out = handle_alloc(&tape)
+    check_room()
+    apply(op, handle(value).slot, append_leaf(number, is_int, NULL), handle(out))
+    return out

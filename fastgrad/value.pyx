@@ -22,9 +22,9 @@ from fastgrad.record cimport (
 )
 from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
-    DATA_INT, ECHOES, GRAD_INT, KEPT, OP_ABS, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU, OP_LOG,
-    OP_MAXIMUM, OP_MINIMUM, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS, OP_SQRT,
-    OP_TANH, RULE, SWEPT, Tape, append_leaf, check_room, handle_alloc, op_rows, tape,
+    DATA_INT, ECHOES, GRAD_INT, KEPT, OP_ABS, OP_ADD, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU,
+    OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS,
+    OP_SQRT, OP_TANH, RULE, SWEPT, Tape, append_leaf, check_room, handle_alloc, op_rows, tape,
 )
 
 
@@ -270,13 +270,13 @@ cdef class Value:
     # ---- operators
 
     def __add__(left, right):
-        return binary(PLUS, left, right)
+        return binary(PLUS, OP_ADD, left, right)
 
     def __sub__(left, right):
         return mixed(MINUS, left, right)
 
     def __mul__(left, right):
-        return binary(TIMES, left, right)
+        return binary(TIMES, OP_MUL, left, right)
 
     def __truediv__(left, right):
         return mixed(OVER, left, right)
