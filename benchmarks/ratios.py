@@ -1,15 +1,13 @@
 """Print how fastgrad compares with micrograd and with Python's own numbers.
 
 ``python benchmarks/ratios.py`` prints what is promised, a line each, with what was measured now;
-``--markdown`` prints the README's table of speedups. Both take two minutes.
+``--markdown`` prints the README's table of speedups. Each takes about a minute and a half.
 
-The contestants take turns, in an order that turns round each time, and a ratio is the median over
-these rounds, so that what else the machine does meanwhile changes it little. No line is a test:
-the command succeeds whatever it measures, unless a result is wrong.
+A ratio is the median over rounds in which the contestants take turns (``contests.py``). No line is
+a test: the command succeeds whatever it measures, unless a result is wrong.
 """
 
 import argparse
-import math
 import os
 import platform
 import re
@@ -17,98 +15,21 @@ import time
 from functools import partial
 from pathlib import Path
 
+import contests as c
 import memory
 import numpy as np
-import workloads as w
-from workloads import FASTGRAD, MICROGRAD
+from workloads import FASTGRAD, MANY, MICROGRAD, add_up, check_chain
 
-DUELS, FEW_ROUNDS, MANY_ROUNDS = 9, 7, 41  # rounds of micrograd, of large graphs, of the rest
-STEPS = {MICROGRAD: 1, FASTGRAD: 25}  # of the demo, in a round
 MILLION = 10**6
 GC = {True: "gc on", False: "gc off"}
-
-
-def alternate(rounds, contestants):
-    """Let the contestants take turns; returns what each gave, an array by name.
-
-    A contestant is a function that returns seconds, or a tuple of such: then a row for each.
-    """
-    seconds = {name: [] for name in contestants}
-    for k in range(rounds + 1):
-        for name in list(contestants)[:: 1 if k % 2 else -1]:
-            taken = contestants[name]()
-            if k:  # the first round warms up
-                seconds[name].append(taken)
-    return {name: np.array(taken).T for name, taken in seconds.items()}
-
-
-def timed(function, *args):
-    start = time.perf_counter()
-    result = function(*args)
-    return time.perf_counter() - start, result
-
-
-# ---- contests
-
-
-def operators(number):
-    seconds, (root, *_) = timed(w.record, number)
-    w.check_record(root)
-    return seconds / w.OPERATIONS
-
-
-def operators_and_sweep(engine, gc_on):
-    with w.collector(gc_on):
-        recording, (root, first, b) = timed(w.record, engine.Value)
-        sweeping, _ = timed(root.backward)
-        w.check_sweep(first, b)
-        return recording / w.OPERATIONS, sweeping / w.OPERATIONS
-
-
-def attribute(statement, v):
-    run = w.repeated(statement)
-    return lambda: timed(run, v, 1.5)[0] / w.ACCESSES
-
-
-def demo_steps(steps, count, gc_on):
-    with w.collector(gc_on):
-        taken = [next(steps) for _ in range(count)]
-    w.check_step(*taken[-1])
-    return sum(seconds for *_, seconds in taken) / count
-
-
-def small_backward(engine, gc_on, old_leaves=False, crowded=False):
-    with w.collector(gc_on):
-        roots, leaves, _crowd = w.expressions(engine, old_leaves, crowded)
-        seconds, _ = timed(w.backward_each, roots)
-        w.check_expressions(leaves)
-        return seconds / w.EXPRESSIONS
-
-
-def duel(contest):
-    """Both engines by turns with gc on, and with gc off: {gc_on: {name: seconds}}."""
-    return {
-        on: alternate(
-            DUELS, {engine.name: partial(contest, engine, on) for engine in (MICROGRAD, FASTGRAD)}
-        )
-        for on in (True, False)
-    }
-
-
-def duel_of_demos():
-    """The same for the demo, whose training goes on from round to round."""
-    trainings = {engine: w.training(engine) for engine in (MICROGRAD, FASTGRAD)}
-    for steps in trainings.values():
-        w.check_first_steps(steps)
-    return duel(lambda engine, on: demo_steps(trainings[engine], STEPS[engine], on))
 
 
 # ---- what is promised
 
 
 def promises():
-    """Measure; yields (what, ratios or numbers, "at least" or "at most", bound) as they come."""
-    seconds = duel(operators_and_sweep)
+    """Measure; yields (what, ratios or numbers, "at least" or "at most", bound) one by one."""
+    seconds = c.duel(c.operators_and_sweep)
     for on, bound in (True, 32), (False, 20):
         ratios = seconds[on]["micrograd"][0] / seconds[on]["fastgrad"][0]
         yield f"an operator: micrograd / fastgrad, {GC[on]}", ratios, "at least", bound
@@ -116,11 +37,11 @@ def promises():
         ratios = seconds[on]["micrograd"][1] / seconds[on]["fastgrad"][1]
         yield f"reverse sweep: micrograd / fastgrad, {GC[on]}", ratios, "at least", 100
 
-    seconds = alternate(
-        MANY_ROUNDS,
+    seconds = c.alternate(
+        41,
         {
-            "complex": partial(operators, complex),
-            "fastgrad": partial(operators_and_sweep, FASTGRAD, True),
+            "complex": partial(c.operators, complex),
+            "fastgrad": partial(c.operators_and_sweep, FASTGRAD, True),
         },
     )
     recording, sweeping = seconds["fastgrad"] / seconds["complex"]
@@ -129,7 +50,7 @@ def promises():
 
     yield from promises_of_attributes()
 
-    seconds = duel_of_demos()
+    seconds = c.duel_of_demos()
     for on, bound in (False, 200), (True, 1500):
         ratios = seconds[on]["micrograd"] / seconds[on]["fastgrad"]
         yield f"demo's training step: micrograd / fastgrad, {GC[on]}", ratios, "at least", bound
@@ -140,15 +61,15 @@ def promises():
 def promises_of_attributes():
     plain, v = MICROGRAD.Value(1.5), FASTGRAD.Value(1.5)
     v.grad = plain.grad = 1.5
-    seconds = alternate(
-        MANY_ROUNDS,
+    seconds = c.alternate(
+        41,
         {
-            "complex.real": attribute("x = v.real", complex(1.5)),
-            "read data": attribute("x = v.data", v),
-            "read grad": attribute("x = v.grad", v),
-            "assign plain": attribute("v.data = x", plain),
-            "assign data": attribute("v.data = x", v),
-            "assign grad": attribute("v.grad = x", v),
+            "complex.real": c.attribute("x = v.real", complex(1.5)),
+            "read data": c.attribute("x = v.data", v),
+            "read grad": c.attribute("x = v.grad", v),
+            "assign plain": c.attribute("v.data = x", plain),
+            "assign data": c.attribute("v.data = x", v),
+            "assign grad": c.attribute("v.grad = x", v),
         },
     )
     for name in "data", "grad":
@@ -161,10 +82,10 @@ def promises_of_attributes():
 
 def promises_of_graphs():
     for old, leaves in (False, "fresh leaves"), (True, "old leaves"):
-        seconds = alternate(
-            FEW_ROUNDS,
+        seconds = c.alternate(
+            7,
             {
-                crowded: partial(small_backward, FASTGRAD, True, old, crowded)
+                crowded: partial(c.small_backward, FASTGRAD, True, old, crowded)
                 for crowded in (True, False)
             },
         )
@@ -174,38 +95,38 @@ def promises_of_graphs():
     alive, _ = np.array([memory.growth(FASTGRAD, MILLION) for _ in range(3)]).T
     yield "resident bytes of an entry, root alive", alive / MILLION, "at most", 40
     yield "resident MB of 10^6 entries, root alive", alive / 1e6, "at most", 64
-    alive, dead = memory.growth(FASTGRAD, w.MANY)
+    alive, dead = memory.growth(FASTGRAD, MANY)
     yield "resident MB after the death of 10^7 entries", dead / 1e6, "at most", 0.1 * alive / 1e6
 
     start = time.perf_counter()
-    root, term = w.add_up(FASTGRAD)
+    root, term = add_up(FASTGRAD)
     root.backward()
-    w.check_chain(root, term)
+    check_chain(root, term)
     del root
     seconds = time.perf_counter() - start
-    yield "seconds of a chain of 10^7: record, backward, delete", seconds, "at most", math.inf
+    yield "seconds of a chain of 10^7: record, backward, delete", seconds, "works", None
 
 
 def print_promises():
     print(f"{machine()}; median (quartiles) of the rounds")
     for what, numbers, sign, bound in promises():
         low, median, high = np.percentile(numbers, [25, 50, 75])
-        kept = median >= bound if sign == "at least" else median <= bound
-        spread = f"({low:.3g} to {high:.3g})"
-        must = f"{sign} {bound:.4g}{'' if kept else '  MISSED'}"
-        print(f"{what:<68} {median:>8.4g} {spread:<18} {must}", flush=True)
+        spread = "" if low == high else f"({low:.4g} to {high:.4g})"
+        missed = (sign == "at least" and median < bound) or (sign == "at most" and median > bound)
+        must = sign if bound is None else f"{sign} {bound:.4g}"
+        print(f"{what:<68} {median:>8.4g} {spread:<18} {must}{'  MISSED' * missed}", flush=True)
 
 
 # ---- the README's table
 
 
 def print_markdown():
-    operators, entries = split(duel(operators_and_sweep))
+    operators, entries = split(c.duel(c.operators_and_sweep))
     rows = [
         ("operator of `x = x*a + b`", operators, 1e9, "ns"),
         ("reverse sweep, an entry", entries, 1e9, "ns"),
-        ("`backward()` of 30 operations", duel(small_backward), 1e6, "µs"),
-        ("training step of micrograd's demo", duel_of_demos(), 1e3, "ms"),
+        ("`backward()` of 30 operations", c.duel(c.small_backward), 1e6, "µs"),
+        ("training step of micrograd's demo", c.duel_of_demos(), 1e3, "ms"),
     ]
     print("| | micrograd, gc on | micrograd, gc off | fastgrad | faster, gc on | faster, gc off |")
     print("|---|---|---|---|---|---|")
@@ -217,8 +138,8 @@ def print_markdown():
             cells.append(f"{short(np.median(ratios))}x")
         print(f"| {' | '.join([what, *cells])} |")
     print(
-        f"\n{machine()}: medians of {DUELS} rounds, and of the rounds' ratios, in which the engines "
-        "took turns in one process (`python benchmarks/ratios.py --markdown`)."
+        f"\n{machine()}: medians of {c.ROUNDS} rounds, and of the rounds' ratios, in which the "
+        "engines took turns in one process (`python benchmarks/ratios.py --markdown`)."
     )
 
 

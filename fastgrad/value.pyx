@@ -17,14 +17,15 @@ import copyreg
 
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
 from fastgrad.record cimport (
-    all_numbers, all_values, attributes_of, describe, handle, is_value, link_children,
-    number_from, number_of, operands_of, paused, read_number, record, set_rule,
+    all_numbers, all_values, attributes_of, describe, handle, is_value, link_children, number_from,
+    number_of, operands_of, paused, read_number, record, set_rule,
 )
 from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
-    DATA_INT, ECHOES, GRAD_INT, KEPT, OP_ABS, OP_ADD, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU,
+    DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU,
     OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS,
-    OP_SQRT, OP_TANH, RULE, SWEPT, Tape, append_leaf, check_room, handle_alloc, op_rows, tape,
+    OP_SQRT, OP_TANH, RULE, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows,
+    tape,
 )
 
 
@@ -37,6 +38,11 @@ cdef extern from "kernels/handle.h":
 
 
 # ---- construction
+
+
+cdef inline void set_data(int32_t slot, double value, bint is_int) noexcept:
+    tape.val[slot] = value
+    tape.flags[slot] = (tape.flags[slot] & ~DATA_INT) | (DATA_INT if is_int else 0)
 
 
 cdef object new_leaf(object data):
@@ -138,8 +144,10 @@ cdef class Value:
         if not read_number(data, &value, &is_int):
             raise TypeError(f"data must be a number, got {describe(data)}")
         slot = handle(self).slot
-        tape.val[slot] = value
-        tape.flags[slot] = (tape.flags[slot] & ~DATA_INT) | (DATA_INT if is_int else 0)
+        if tape.flags[slot] & INNER:
+            raise TypeError(f"{self!r} is the result of an operation: make a new Value instead")
+        set_data(slot, value, is_int)
+        entry_set_grad(&tape, slot, 0.0, True)
         if children and not (tape.pauses and paused()):
             link_children(self, children, factors)
         if _op:
@@ -160,9 +168,7 @@ cdef class Value:
         cdef bint is_int = False
         if not read_number(number, &value, &is_int):
             raise TypeError(f"data must be a number, got {describe(number)}")
-        cdef int32_t slot = handle(self).slot
-        tape.val[slot] = value
-        tape.flags[slot] = (tape.flags[slot] & ~DATA_INT) | (DATA_INT if is_int else 0)
+        set_data(handle(self).slot, value, is_int)
 
     @property
     def grad(self):
@@ -176,10 +182,7 @@ cdef class Value:
         cdef bint is_int = False
         if not read_number(number, &value, &is_int):
             raise TypeError(f"grad must be a number, got {describe(number)}")
-        cdef int32_t slot = handle(self).slot
-        tape.adj[slot] = value
-        tape.flags[slot] &= ~(GRAD_INT | SWEPT | ECHOES)
-        tape.flags[slot] |= GRAD_INT if is_int else 0
+        entry_set_grad(&tape, handle(self).slot, value, is_int)
 
     @property
     def _prev(self):

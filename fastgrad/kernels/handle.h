@@ -94,8 +94,7 @@ static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
             return 0;
         }
         if (name == name_grad) {
-            tape->adj[self->slot] = PyFloat_AS_DOUBLE(value);
-            tape->flags[self->slot] &= ~(GRAD_INT | SWEPT | ECHOES);
+            entry_set_grad(tape, self->slot, PyFloat_AS_DOUBLE(value), 0);
             return 0;
         }
     }

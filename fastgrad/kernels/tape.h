@@ -63,6 +63,14 @@ typedef struct Tape {
     int resting;
 } Tape;
 
+/* Assign an adjoint; to the one who sets it to 0 a fused entry's hidden partial sums are 0 too. */
+static inline void entry_set_grad(Tape *tape, int32_t slot, double grad, int is_int)
+{
+    tape->adj[slot] = grad;
+    tape->flags[slot] &= ~(grad == 0 ? GRAD_INT | SWEPT | ECHOES : GRAD_INT);
+    if (is_int) tape->flags[slot] |= GRAD_INT;
+}
+
 /* A new handle without an entry (slot -1).  May run Python: the cyclic collector's finalizers. */
 static inline PyObject *handle_alloc(Tape *tape)
 {

@@ -1,0 +1,94 @@
+"""Contests: what the workloads take, measured by turns.
+
+The contestants take turns, in an order that turns round each time, and a ratio is taken within a
+round, so that what else the machine does meanwhile changes it little. Every contest checks its
+result. Times are in seconds; what they are compared with is in ``ratios.py``.
+"""
+
+import time
+from functools import partial
+
+import numpy as np
+import workloads as w
+from workloads import FASTGRAD, MICROGRAD
+
+ROUNDS = 9  # of a duel
+STEPS = {MICROGRAD: 1, FASTGRAD: 25}  # of the demo, in a round
+
+
+def alternate(rounds, contestants):
+    """Let the contestants take turns; returns what each gave, an array by name.
+
+    A contestant is a function that returns seconds, or a tuple of such: then a row for each.
+    """
+    seconds = {name: [] for name in contestants}
+    for k in range(rounds + 1):
+        for name in list(contestants)[:: 1 if k % 2 else -1]:
+            taken = contestants[name]()
+            if k:  # the first round warms up
+                seconds[name].append(taken)
+    return {name: np.array(taken).T for name, taken in seconds.items()}
+
+
+def timed(function, *args):
+    start = time.perf_counter()
+    result = function(*args)
+    return time.perf_counter() - start, result
+
+
+# ---- one contestant's turn
+
+
+def operators(number):
+    seconds, (root, *_) = timed(w.record, number)
+    w.check_record(root)
+    return seconds / w.OPERATIONS
+
+
+def operators_and_sweep(engine, gc_on):
+    with w.collector(gc_on):
+        recording, (root, first, b) = timed(w.record, engine.Value)
+        sweeping, _ = timed(root.backward)
+        w.check_sweep(first, b)
+        return recording / w.OPERATIONS, sweeping / w.OPERATIONS
+
+
+def attribute(statement, v):
+    run = w.repeated(statement)
+    return lambda: timed(run, v, 1.5)[0] / w.ACCESSES
+
+
+def demo_steps(steps, count, gc_on):
+    with w.collector(gc_on):
+        taken = [next(steps) for _ in range(count)]
+    w.check_step(*taken[-1])
+    return sum(seconds for *_, seconds in taken) / count
+
+
+def small_backward(engine, gc_on, old_leaves=False, crowded=False):
+    with w.collector(gc_on):
+        roots, leaves, _crowd = w.expressions(engine, old_leaves, crowded)
+        seconds, _ = timed(w.backward_each, roots)
+        w.check_expressions(leaves)
+        return seconds / w.EXPRESSIONS
+
+
+# ---- micrograd against fastgrad
+
+
+def duel(contest):
+    """Both engines by turns with gc on, and with gc off: {gc_on: {name: seconds}}."""
+    return {
+        on: alternate(
+            ROUNDS, {engine.name: partial(contest, engine, on) for engine in (MICROGRAD, FASTGRAD)}
+        )
+        for on in (True, False)
+    }
+
+
+def duel_of_demos():
+    """The same for the demo, whose training goes on from round to round."""
+    trainings = {engine: w.training(engine) for engine in (MICROGRAD, FASTGRAD)}
+    for steps in trainings.values():
+        w.check_first_steps(steps)
+    return duel(lambda engine, on: demo_steps(trainings[engine], STEPS[engine], on))
