@@ -114,7 +114,8 @@ def print_promises():
         spread = "" if low == high else f"({low:.4g} to {high:.4g})"
         missed = (sign == "at least" and median < bound) or (sign == "at most" and median > bound)
         must = sign if bound is None else f"{sign} {bound:.4g}"
-        print(f"{what:<68} {median:>8.4g} {spread:<18} {must}{'  MISSED' * missed}", flush=True)
+        verdict = "  MISSED" if missed else ""
+        print(f"{what:<68} {median:>8.4g} {spread:<18} {must}{verdict}", flush=True)
 
 
 # ---- the README's table
@@ -139,7 +140,7 @@ def print_markdown():
         print(f"| {' | '.join([what, *cells])} |")
     print(
         f"\n{machine()}: medians of {c.ROUNDS} rounds, and of the rounds' ratios, in which the "
-        "engines took turns in one process (`python benchmarks/ratios.py --markdown`)."
+        "engines took turns (`python benchmarks/ratios.py --markdown`)."
     )
 
 

@@ -10,4 +10,5 @@ from fastgrad.value import Value
 __all__ = ["Value", "no_grad"]
 
 Value.__module__ = __name__
+Value.__name__ = "Value"  # what error messages say, instead of the module it is compiled in
 no_grad.__module__ = __name__

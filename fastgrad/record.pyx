@@ -22,8 +22,9 @@ from cpython.sequence cimport PySequence_Check
 from libc.stdint cimport int64_t
 
 from fastgrad.tape cimport (
-    ERROR_OVERFLOW, ERROR_ZERO_DIVISION, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_POW,
-    OP_POW_CONST, OP_RUN, RULE, attributes_left_at, handle_track, make_room, op_rows, op_words,
+    ERROR_OVERFLOW, ERROR_ZERO_DIVISION, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_LOG, OP_MADE,
+    OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE, attributes_left_at, handle_track, make_room,
+    op_rows, op_words,
 )
 
 
@@ -64,12 +65,13 @@ cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) exce
     """Raise what Python's float or math would, and say which operation it was."""
     x, y = number_of(a), number_of(b)
     if op == OP_POW or op == OP_POW_CONST:
-        # float() keeps the digits of what is asked; brackets show a negative base as Python would.
+        # Python's own spelling: -8.0 ** 0.5 would be -(8.0 ** 0.5).
         call = f"({x!r}) ** {y!r}" if tape.val[a] < 0 else f"{x!r} ** {y!r}"
         domain = "a negative number to a fractional power is complex, fastgrad computes in reals"
     else:
         call = f"{op_rows[op].label.decode()}({x!r})"
-        domain = "expected a positive number" if x <= 0 else "expected a finite number"
+        wanted = {OP_LOG: "a positive number", OP_SQRT: "a number of at least 0"}
+        domain = f"expected {wanted.get(op, 'a finite number')}"
     if reverse:
         call = f"backward of {call}"
     if error == ERROR_ZERO_DIVISION:
