@@ -1,7 +1,7 @@
 """Print how fastgrad compares with micrograd and with Python's own numbers.
 
 ``python benchmarks/ratios.py`` prints what is promised, a line each, with what was measured now;
-``--markdown`` prints the README's table of speedups. Each takes about a minute and a half.
+``--markdown`` prints the README's table of speedups. Each takes about a minute.
 
 A ratio is the median over rounds in which the contestants take turns (``contests.py``). No line is
 a test: the command succeeds whatever it measures, unless a result is wrong.

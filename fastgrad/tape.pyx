@@ -26,7 +26,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     FLOOR = 1 << 15  # entries below which collecting is not worth it: 1.1 MB
-    LARGE = 1 << 18  # entries from which the death of a root is worth a look
+    LARGE = 1 << 18  # entries from which giving memory back is worth it: 9 MB
     CREDIT_OF_ENTRY = 3  # doublings spend less than 2 of it, so a root's death finds the rest
     CREDIT_OF_DEATH = 2
     MOST = 0x7FFFFFFF - 2 * ROOM
@@ -235,8 +235,9 @@ cdef inline int32_t renumber(int32_t slot, int32_t first_dead, const int32_t *mo
 
 
 cdef void shrink() noexcept:
-    """Give memory back to the system when little of it is in use."""
-    cdef int64_t entries = threshold() + 2 * ROOM, words = 2 * tape.pool_size + 4096
+    """Give memory back to the system when much of it is not in use."""
+    cdef int64_t entries = max(threshold(), <int64_t>LARGE) + 2 * ROOM
+    cdef int64_t words = max(2 * tape.pool_size, <int64_t>LARGE)
     try:
         if tape.capacity > 2 * entries:
             resize(entries)

@@ -83,28 +83,33 @@ static int handle_clear(PyObject *object)
     return 0;
 }
 
-static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
+static Py_NO_INLINE int handle_setattro_rest(PyObject *object, PyObject *name, PyObject *value)
 {
-    Tape *tape = handle_tape;
-    Handle *self = (Handle *)object;
-    if (value && PyFloat_CheckExact(value) && Py_TYPE(object) == tape->type) {
-        if (name == name_data) {
-            tape->val[self->slot] = PyFloat_AS_DOUBLE(value);
-            tape->flags[self->slot] &= ~DATA_INT;
-            return 0;
-        }
-        if (name == name_grad) {
-            entry_set_grad(tape, self->slot, PyFloat_AS_DOUBLE(value), 0);
-            return 0;
-        }
-    }
     if (PyObject_GenericSetAttr(object, name, value) < 0) {
         if (!value && PyErr_ExceptionMatches(PyExc_NotImplementedError)) /* Cython's property */
             PyErr_Format(PyExc_AttributeError, "cannot delete %R: every Value has it", name);
         return -1;
     }
-    if (self->attributes) handle_track(object);
+    if (((Handle *)object)->attributes) handle_track(object);
     return 0;
+}
+
+static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
+{
+    Tape *tape = handle_tape;
+    const int32_t slot = ((Handle *)object)->slot;
+    if (value && PyFloat_CheckExact(value) && Py_TYPE(object) == tape->type) {
+        if (name == name_data) {
+            tape->val[slot] = PyFloat_AS_DOUBLE(value);
+            tape->flags[slot] &= ~DATA_INT;
+            return 0;
+        }
+        if (name == name_grad) {
+            entry_set_grad(tape, slot, PyFloat_AS_DOUBLE(value), 0);
+            return 0;
+        }
+    }
+    return handle_setattro_rest(object, name, value);
 }
 
 /* A handle of a Python subclass: the cyclic collector knows it from the start. */
