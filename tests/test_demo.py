@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from fastgrad import demo, engine, nn
 from micrograd import engine as real_engine
 from micrograd import nn as real_nn
+
+from fastgrad import demo, engine, nn
 
 
 def run(folder, *args, absent=()):

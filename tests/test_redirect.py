@@ -1,4 +1,4 @@
-"""``python -m fastgrad SCRIPT.py`` is ``python SCRIPT.py``, but for what ``import micrograd`` gives.
+"""``python -m fastgrad SCRIPT.py`` is ``python SCRIPT.py`` but for what ``import micrograd`` gives.
 
 Each program here is run by both in processes of their own, which must print the same to the
 letter, on stdout and on stderr, and end with the same status. The status is also stated here, so
@@ -12,8 +12,9 @@ import zipfile
 from textwrap import dedent
 from typing import NamedTuple
 
-import fastgrad
 import pytest
+
+import fastgrad
 
 
 @pytest.fixture(autouse=True)

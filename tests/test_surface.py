@@ -457,3 +457,14 @@ def test_conversion_of_an_operand_may_run_python(use, data, grad):
     out.backward()
     assert out.data == data
     assert v.grad == pytest.approx(grad, rel=1e-14)
+
+
+def test_a_result_cannot_be_constructed_again():
+    a = Value(2.0)
+    y = a * 3
+    with pytest.raises(TypeError, match="is the result of an operation"):
+        y.__init__(5.0)
+    assert (y.data, y._op) == (6.0, "*")
+    a.grad = 7
+    a.__init__(4)
+    assert (a.data, a.grad) == (4, 0)
