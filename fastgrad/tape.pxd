@@ -132,6 +132,7 @@ cdef inline int32_t append(
     tape.b[slot] = b
     tape.val[slot] = value
     tape.adj[slot] = 0.0
+    tape.mark[slot] = 0  # also brings it into the cache, for the sweep
     tape.owner[slot] = owner
     tape.size = slot + 1
     if owner != NULL:

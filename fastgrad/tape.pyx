@@ -18,7 +18,6 @@ Threads: everything here runs under the GIL and never lets go of it half way.
 
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset
 
 cdef extern from "Python.h":
     bint PyObject_IS_GC(object)
@@ -51,9 +50,7 @@ cdef int resize_array(void **array, int64_t count, size_t size) except -1:
 
 cdef int resize(int64_t capacity) except -1:
     """Give every array `capacity` entries; after a failure each still has `tape.capacity`."""
-    cdef int64_t before = tape.capacity
-    if capacity < before:
-        tape.capacity = capacity
+    tape.capacity = min(<int64_t>tape.capacity, capacity)
     resize_array(<void **>&tape.val, capacity, sizeof(double))
     resize_array(<void **>&tape.adj, capacity, sizeof(double))
     resize_array(<void **>&tape.a, capacity, sizeof(int32_t))
@@ -62,8 +59,6 @@ cdef int resize(int64_t capacity) except -1:
     resize_array(<void **>&tape.flags, capacity, 1)
     resize_array(<void **>&tape.mark, capacity, 1)
     resize_array(<void **>&tape.owner, capacity, sizeof(Handle *))
-    if capacity > before:
-        memset(tape.mark + before, 0, capacity - before)
     tape.capacity = capacity
     return 0
 

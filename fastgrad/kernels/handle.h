@@ -85,6 +85,13 @@ static int handle_clear(PyObject *object)
 
 static Py_NO_INLINE int handle_setattro_rest(PyObject *object, PyObject *name, PyObject *value)
 {
+    Tape *tape = handle_tape;
+    if (name == name_grad && value && PyLong_CheckExact(value) && Py_TYPE(object) == tape->type) {
+        const double grad = PyLong_AsDouble(value); /* `p.grad = 0` is micrograd's idiom */
+        if (grad == -1.0 && PyErr_Occurred()) return -1;
+        entry_set_grad(tape, ((Handle *)object)->slot, grad, 1);
+        return 0;
+    }
     if (PyObject_GenericSetAttr(object, name, value) < 0) {
         if (!value && PyErr_ExceptionMatches(PyExc_NotImplementedError)) /* Cython's property */
             PyErr_Format(PyExc_AttributeError, "cannot delete %R: every Value has it", name);
