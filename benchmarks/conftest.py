@@ -4,13 +4,7 @@ Run ``pytest benchmarks --benchmark-group-by=group``: a group is a workload, a p
 Timings never make a benchmark fail; wrong results do.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves it out
-
 from workloads import FASTGRAD, MICROGRAD, collector
 
 
