@@ -110,7 +110,10 @@ cdef inline bint is_bool(PyObject *thing) noexcept:
 
 
 cdef class Seat:
-    """A layer's parameters as last seen, and their slots.  Copies and pickles as an empty one."""
+    """A layer's parameters as once seen, and their slots.  Copies and pickles as an empty one.
+
+    It is not changed afterwards, but for the slots: a layer that has changed gets another.
+    """
 
     cdef tuple neurons, parameters  # hold what the pointers below point at
     cdef PyObject **seen            # inputs weights and the bias of each neuron
@@ -153,9 +156,8 @@ cdef class Seat:
         return True
 
     cdef bint look(self, PyObject *neurons) except -1:
-        """See the layer afresh; False if it is not plain."""
+        """See the layer; False if it is not plain."""
         cdef int64_t k
-        self.neurons = None
         found = []
         inputs = -1
         for neuron in <list>neurons:
@@ -174,8 +176,6 @@ cdef class Seat:
         for value in found:
             if type(value) is not <object>tape.type:
                 return False
-        free(self.seen)
-        free(self.first)
         self.seen = <PyObject **>malloc(len(found) * sizeof(PyObject *))
         self.first = <int32_t *>malloc(len(found) * sizeof(int32_t))
         if self.seen == NULL or self.first == NULL:
@@ -321,9 +321,13 @@ cdef Seat seat_of(object layer):
     if neurons == NULL or not PyList_CheckExact(<object>neurons):
         return None
     seat = <object>attribute_at(<PyObject *>layer, seat_at)
-    if seat.is_current(neurons) or seat.look(neurons):
+    if seat.is_current(neurons):
         return seat
-    return None
+    seat = Seat()
+    if not seat.look(neurons):
+        return None
+    layer._seat = seat
+    return seat
 
 
 cdef int read_items(tuple items, double *numbers, int32_t *kinds) except -1:

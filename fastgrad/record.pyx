@@ -116,20 +116,24 @@ cdef object handle_of(int32_t slot):
 
 
 cdef list operand_slots(int32_t slot):
-    """Slots of the operands in the order of the operation, hidden constants left out."""
+    """Slots of the operands in the order of the operation, hidden constants left out.
+
+    The tape is pinned.  The pool may move while lists are made, so it is read word by word.
+    """
     cdef int op = tape.op[slot]
-    cdef int32_t k, count = tape.b[slot]
-    cdef int32_t *words = tape.pool + tape.a[slot]
+    cdef int32_t k, count = tape.b[slot], first = tape.a[slot]
     if not tape.flags[slot] & INNER:
         return []
     if op < OP_FIRST_POOLED:
         return [tape.a[slot], tape.b[slot]][:op_rows[op].shown]
     if op == OP_LOCAL:
-        return [words[2 * k] for k in range(count)]
+        return [tape.pool[first + 2 * k] for k in range(count)]
     if op == OP_RUN:
-        runs = [slot for k in range(count) for slot in (words[1] + k, words[2] + k)]
-        return [words[0], *runs]
-    return [words[k] for k in range(op_words(op, count))]
+        slots = [tape.pool[first]]
+        for k in range(count):
+            slots += [tape.pool[first + 1] + k, tape.pool[first + 2] + k]
+        return slots
+    return [tape.pool[first + k] for k in range(op_words(op, count))]
 
 
 cdef list operands_of(int32_t slot):
@@ -157,9 +161,10 @@ cdef dict attributes_of(object self):
 cdef int keep(Handle *user, int32_t slot) except -1:
     """Let the handle of `slot` hold the nearest handles below it that must be kept."""
     cdef int32_t operand
+    cdef object held = <object>user  # the cyclic collector may drop the last other reference
     tape.pins += 1
     try:
-        found = {}  # ordered set of handles
+        found = {}  # handles by address: a subclass may call different ones equal
         seen = set()
         waiting = [slot]
         while waiting:
@@ -170,8 +175,8 @@ cdef int keep(Handle *user, int32_t slot) except -1:
                 if tape.owner[operand] == NULL:
                     waiting.append(operand)
                 else:
-                    found[<object>tape.owner[operand]] = True
-        set_links(user, (rule_of(user), *found))
+                    found[<size_t>tape.owner[operand]] = <object>tape.owner[operand]
+        set_links(handle(held), (rule_of(user), *found.values()))
     finally:
         tape.pins -= 1
     return 0
@@ -192,10 +197,11 @@ cdef int set_links(Handle *handle, tuple links) except -1:
 
 cdef int set_rule(Handle *handle, object rule) except -1:
     """Replace the entry's rule, also when later entries already use it."""
-    cdef int32_t slot = handle.slot, later
-    links = () if handle.links == NULL else (<tuple>handle.links)[1:]
+    cdef int32_t slot, later
     tape.pins += 1
     try:
+        slot = handle.slot
+        links = () if handle.links == NULL else (<tuple>handle.links)[1:]
         set_links(handle, (rule, *links))
         if tape.op[slot] == OP_LEAF:  # a sweep stops at leaves, not at entries without operands
             tape.op[slot] = OP_MADE

@@ -296,15 +296,19 @@ cdef list partials(int32_t slot):
     cdef double adj[3]
     cdef uint8_t flags[3]
     cdef int op = tape.op[slot]
-    cdef int32_t k, count = tape.b[slot]
-    cdef int32_t *words = tape.pool + tape.a[slot]
-    if op == OP_LOCAL:
-        return [number_of(words[2 * k + 1]) for k in range(count)]
-    if op >= OP_FIRST_POOLED or not tape.flags[slot] & INNER:
+    cdef int32_t k, count = tape.b[slot], first = tape.a[slot]
+    cdef int32_t[3] slots = [tape.a[slot], tape.b[slot], slot]
+    if not tape.flags[slot] & INNER or (op >= OP_FIRST_POOLED and op != OP_LOCAL):
         return []
-    for k, of in enumerate([tape.a[slot], tape.b[slot], slot]):
-        val[k] = tape.val[of]
-        flags[k] = (tape.flags[of] & DATA_INT) | GRAD_INT
+    if op == OP_LOCAL:
+        tape.pins += 1
+        try:
+            return [number_of(tape.pool[first + 2 * k + 1]) for k in range(count)]
+        finally:
+            tape.pins -= 1
+    for k in range(3):
+        val[k] = tape.val[slots[k]]
+        flags[k] = (tape.flags[slots[k]] & DATA_INT) | GRAD_INT
         adj[k] = k == 2
     op_push(op, val, adj, flags, 0, 1, 2)
     return [number_from(adj[k], flags[k] & GRAD_INT) for k in range(op_rows[op].shown)]

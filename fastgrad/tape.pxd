@@ -90,7 +90,7 @@ cdef extern from "kernels/tape.h":
         int pauses
         PyTypeObject *type
         void (*root_died)() noexcept
-        void (*store_attributes)(Handle *) noexcept
+        void (*store_attributes)(int32_t slot, Handle *) noexcept
     void entry_set_grad(Tape *tape, int32_t slot, double grad, bint is_int) noexcept
     object handle_alloc(Tape *tape)
     void handle_track(object handle) noexcept

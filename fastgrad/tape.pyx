@@ -288,7 +288,7 @@ cdef int set_echoes(int32_t slot, bytes adjoints) except -1:
 # code when they allocate: the error is put aside and the tape pinned meanwhile.
 
 
-cdef void store_attributes(Handle *handle) noexcept:
+cdef void store_attributes(int32_t slot, Handle *handle) noexcept:
     """Let a graph that is drawn after the function that labelled it has returned show the labels.
 
     Only data is stored.  The cyclic collector does not look in here, so what might refer to a
@@ -301,7 +301,7 @@ cdef void store_attributes(Handle *handle) noexcept:
         attributes = <dict>handle.attributes
         kept = {name: value for name, value in attributes.items() if is_data(value, 0)}
         if kept:
-            attic[handle.slot] = kept
+            attic[slot] = kept
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])

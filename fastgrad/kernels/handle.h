@@ -23,10 +23,12 @@ static inline void handle_leave_entry(Handle *self)
     Tape *tape = handle_tape;
     const int32_t slot = self->slot;
     if (slot < 0) return;
+    /* First, before anything can run Python: a dead handle must not be found through its entry. */
     tape->owner[slot] = NULL;
     tape->deaths++;
     self->slot = -1;
-    if ((tape->flags[slot] & (INNER | USED)) == INNER) tape->root_died();
+    if (self->attributes && tape->flags[slot] & USED) tape->store_attributes(slot, self);
+    else if ((tape->flags[slot] & (INNER | USED)) == INNER) tape->root_died();
 }
 
 static void handle_dealloc(PyObject *object);
@@ -37,9 +39,6 @@ static void handle_dealloc_rest(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     if (self->tracked || type != handle_tape->type) PyObject_GC_UnTrack(object);
     self->tracked = 0;
-    /* First, while nothing else can run: a dead handle must not be found through its entry. */
-    if (self->slot >= 0 && self->attributes && handle_tape->flags[self->slot] & USED)
-        handle_tape->store_attributes(self);
     handle_leave_entry(self);
     Py_TRASHCAN_BEGIN(object, handle_dealloc)
     if (self->weakrefs) PyObject_ClearWeakRefs(object);

@@ -58,7 +58,7 @@ typedef struct Tape {
     int pauses;              /* no_grad contexts open in any thread */
     PyTypeObject *type;      /* Value */
     void (*root_died)(void);
-    void (*store_attributes)(Handle *);
+    void (*store_attributes)(int32_t slot, Handle *);
     Handle *at_rest[HANDLES_AT_REST];
     int resting;
 } Tape;
