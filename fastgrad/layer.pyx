@@ -18,7 +18,7 @@ from libc.string cimport memcmp
 from fastgrad.record cimport is_value, keep, paused, read_number
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_RELU, OP_RUN, USED, Handle, append, append_leaf,
-    handle_alloc, make_room, op_is_int, op_pool_words, op_value, tape, use_run,
+    entry_set_grad, handle_alloc, make_room, op_is_int, op_pool_words, op_value, tape, use_run,
 )
 
 
@@ -320,9 +320,10 @@ cdef Seat seat_of(object layer):
     neurons = attribute_at(<PyObject *>layer, neurons_at)
     if neurons == NULL or not PyList_CheckExact(<object>neurons):
         return None
-    seat = <object>attribute_at(<PyObject *>layer, seat_at)
-    if seat.is_current(neurons):
-        return seat
+    if attribute_at(<PyObject *>layer, seat_at) != NULL:
+        known = <object>attribute_at(<PyObject *>layer, seat_at)
+        if isinstance(known, Seat) and (<Seat>known).is_current(neurons):
+            return known
     seat = Seat()
     if not seat.look(neurons):
         return None
@@ -453,11 +454,8 @@ def zero_grads(parameters):
     parameters : iterable of Value
         Anything else in it gets its attribute ``grad`` set, as micrograd's loop does.
     """
-    cdef int32_t slot
     for parameter in parameters:
         if Py_TYPE(parameter) is tape.type:
-            slot = (<Handle *><PyObject *>parameter).slot
-            tape.adj[slot] = 0.0
-            tape.flags[slot] |= GRAD_INT
+            entry_set_grad(&tape, (<Handle *><PyObject *>parameter).slot, 0.0, True)
         else:
             parameter.grad = 0

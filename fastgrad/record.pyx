@@ -310,12 +310,27 @@ cdef tuple all_numbers(object factors, tuple children):
 # ---- no_grad
 
 
-pause_depth = ContextVar("fastgrad_pause_depth", default=0)
+current_pause = ContextVar("fastgrad_pause", default=None)
+
+
+class Pause:
+    """One ``with no_grad()``: a task or generator that inherits it sees when it has ended."""
+
+    __slots__ = ("is_open", "outer")
+
+    def __init__(self, outer):
+        self.is_open = True
+        self.outer = outer
 
 
 cdef bint paused() noexcept:
     """Is this thread (or task) inside no_grad?  Asked only while some thread is."""
-    return pause_depth.get() > 0
+    pause = current_pause.get()
+    while pause is not None:
+        if pause.is_open:
+            return True
+        pause = pause.outer
+    return False
 
 
 class no_grad(ContextDecorator):
@@ -336,12 +351,23 @@ class no_grad(ContextDecorator):
     (set(), '*')
     """
 
+    def __init__(self):
+        self._pauses = []
+
+    def _recreate_cm(self):
+        return type(self)()  # as a decorator it may run in several threads at once
+
     def __enter__(self):
-        pause_depth.set(pause_depth.get() + 1)
+        pause = Pause(current_pause.get())
+        self._pauses.append(pause)
+        current_pause.set(pause)
         tape.pauses += 1
         return self
 
     def __exit__(self, *error):
+        pause = self._pauses.pop()
+        pause.is_open = False
         tape.pauses -= 1
-        pause_depth.set(pause_depth.get() - 1)
+        if current_pause.get() is pause:
+            current_pause.set(pause.outer)
         return False

@@ -13,14 +13,14 @@ The local rules of elementary operations are expanded from ``kernels/ops.h``.
 
 from libc.math cimport floor
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastgrad.record cimport number_from, number_of, raise_error
 from fastgrad.tape cimport (
     DATA_INT, ERROR_NONE, GRAD_INT, INNER, OP_DOT, OP_FIRST_POOLED, OP_LAST_LIGHT, OP_LOCAL,
-    OP_RUN, RULE, SWEPT, Handle, Run, echoes_of, op_push, op_push_light, op_rows, op_words,
-    set_echoes, tape,
+    OP_RUN, RULE, SWEPT, Handle, Run, op_push, op_push_light, op_rows, op_words, partial_sums,
+    tape,
 )
 
 cdef extern from "Python.h":
@@ -206,57 +206,41 @@ cdef int push_pooled(int32_t slot) except -1:
                         tape.flags[slot] & GRAD_INT)
     elif op == OP_DOT or op == OP_RUN:
         if tape.flags[slot] & SWEPT:
-            push_again(slot)
+            push_dot(slot, partial_sums(slot))
         else:
             tape.flags[slot] |= SWEPT
             memcpy(words + op_words(op, count), &tape.adj[slot], sizeof(double))
             if op == OP_RUN and not tape.flags[slot] & GRAD_INT:
                 push_run(tape.adj[slot], words[0], words[1], words[2], count)
             else:
-                push_dot(slot, &tape.adj[slot], 1)
+                push_dot(slot, NULL)
     return 0
 
 
-cdef int push_again(int32_t slot) except -1:
-    """The rule of a fused entry that earlier sweeps have visited, in this program's lifetime.
-
-    In micrograd the partial sums of a dot product are entries, which keep their adjoints from
-    sweep to sweep and pass all of it on each time.  See push_dot.
-    """
-    cdef bytes adjoints = echoes_of(slot) + (<char *>&tape.adj[slot])[:sizeof(double)]
-    cdef double *sums = <double *>malloc(len(adjoints))
-    if sums == NULL:
-        raise MemoryError(f"no memory for the adjoints of {len(adjoints)} sweeps")
-    set_echoes(slot, adjoints)
-    memcpy(sums, <char *>adjoints, len(adjoints))
-    push_dot(slot, sums, len(adjoints) // sizeof(double))
-    free(sums)
-    return 0
-
-
-cdef void push_dot(int32_t slot, double *sums, int64_t sweeps) noexcept:
+cdef void push_dot(int32_t slot, double *sums) noexcept:
     """A fused neuron's rule, term by term from the last.
 
-    `sums` holds the adjoints that the entry had in each sweep so far.  The partial sum before it
-    had their running sums, as has the product between the two; the one before that the
-    running sums of those; and so on down to the bias.
+    In micrograd the partial sums are entries: each keeps its adjoint from sweep to sweep and
+    passes all of it on, to the partial sum before it and to the product between them.  `sums` are
+    those adjoints, one a term; NULL at the entry's first sweep, where each is the entry's own.
     """
     cdef int32_t *words = tape.pool + tape.a[slot]
     cdef bint run = tape.op[slot] == OP_RUN
     cdef bint is_int = tape.flags[slot] & GRAD_INT
-    cdef int64_t k, m
+    cdef double g = tape.adj[slot]
+    cdef int64_t k
     cdef int32_t w, x
-    for m in range(sweeps):
-        is_int = is_int and sums[m] == floor(sums[m])
     for k in range(tape.b[slot] - 1, -1, -1):
         w = words[1] + <int32_t>k if run else words[2 * k + 1]
         x = words[2] + <int32_t>k if run else words[2 * k + 2]
         if k == 0:
-            add_adjoint(words[0], sums[sweeps - 1], is_int)
-        for m in range(1, sweeps):
-            sums[m] += sums[m - 1]
-        add_product(w, x, sums[sweeps - 1], is_int)
-        add_product(x, w, sums[sweeps - 1], is_int)
+            add_adjoint(words[0], g, is_int)
+        if sums != NULL:
+            sums[k] += g
+            g = sums[k]
+            is_int = is_int and g == floor(g)
+        add_product(w, x, g, is_int)
+        add_product(x, w, g, is_int)
 
 
 cdef inline void add_product(int32_t operand, int32_t factor, double g, bint is_int) noexcept:

@@ -105,8 +105,7 @@ cdef Tape tape
 
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
-cdef bytes echoes_of(int32_t slot)
-cdef int set_echoes(int32_t slot, bytes adjoints) except -1
+cdef double *partial_sums(int32_t slot) except NULL
 
 
 # An operator that has found `tape.size <= tape.limit` may append this many entries.

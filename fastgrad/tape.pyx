@@ -18,6 +18,7 @@ Threads: everything here runs under the GIL and never lets go of it half way.
 
 from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
 
 cdef extern from "Python.h":
     bint PyObject_IS_GC(object)
@@ -34,7 +35,7 @@ tape.root_died = root_died
 tape.store_attributes = store_attributes
 # What few entries have, by slot.
 cdef dict attic = {}  # attributes of a handle that died before its entry
-cdef dict echoes = {}  # bytes of the adjoints that a fused entry has passed on, sweep by sweep
+cdef dict echoes = {}  # bytearray: adjoints of the hidden partial sums of a fused entry
 
 
 # ---- storage
@@ -269,19 +270,21 @@ cdef object attributes_left_at(int32_t slot):
     return attic.pop(slot, None) if attic else None
 
 
-cdef bytes echoes_of(int32_t slot):
-    """Adjoints that a fused entry has passed on in earlier sweeps, as doubles."""
-    cdef int32_t *end
-    if tape.flags[slot] & ECHOES:
-        return echoes[slot]
-    end = tape.pool + tape.a[slot] + op_words(tape.op[slot], tape.b[slot])
-    return (<char *>end)[:sizeof(double)]
+cdef double *partial_sums(int32_t slot) except NULL:
+    """Adjoints of the partial sums of a fused entry that has been swept, first to last.
 
-
-cdef int set_echoes(int32_t slot, bytes adjoints) except -1:
-    echoes[slot] = adjoints
-    tape.flags[slot] |= ECHOES
-    return 0
+    After its first sweep all of them are the adjoint that the entry passed on.
+    """
+    cdef int64_t k, count = tape.b[slot]
+    cdef double *sums
+    if not tape.flags[slot] & ECHOES:
+        echoes[slot] = bytearray(count * sizeof(double))
+        tape.flags[slot] |= ECHOES
+        sums = <double *><char *>(<bytearray>echoes[slot])
+        for k in range(count):
+            memcpy(&sums[k], tape.pool + tape.a[slot] + op_words(tape.op[slot], count),
+                   sizeof(double))
+    return <double *><char *>(<bytearray>echoes[slot])
 
 
 # These three run at a handle's death, so perhaps with an error on its way, and may run Python
@@ -343,8 +346,8 @@ cdef void put_back(tuple stored, int32_t first_dead, const int32_t *moved) noexc
 
 cdef bint is_data(object value, int depth) noexcept:
     """Does the value consist of plain data, as far as one can see?"""
-    if not PyObject_IS_GC(value):
-        return True
+    if not PyObject_IS_GC(value):  # but an array may hold objects
+        return not getattr(getattr(value, "dtype", None), "hasobject", False)
     if depth == 8:
         return False
     if type(value) is dict:

@@ -37,8 +37,9 @@ static void handle_dealloc_rest(PyObject *object)
 {
     Handle *self = (Handle *)object;
     PyTypeObject *type = Py_TYPE(object);
+    /* `Value.__del__ = f`; for a subclass CPython has done it already. */
+    if (type == handle_tape->type && PyObject_CallFinalizerFromDealloc(object) < 0) return;
     if (self->tracked || type != handle_tape->type) PyObject_GC_UnTrack(object);
-    self->tracked = 0;
     handle_leave_entry(self);
     Py_TRASHCAN_BEGIN(object, handle_dealloc)
     if (self->weakrefs) PyObject_ClearWeakRefs(object);
@@ -53,7 +54,8 @@ static void handle_dealloc(PyObject *object)
 {
     Handle *self = (Handle *)object;
     Tape *tape = handle_tape;
-    if (self->tracked || self->weakrefs || Py_TYPE(object) != tape->type
+    if (self->tracked || self->attributes || self->weakrefs || self->links
+        || Py_TYPE(object) != tape->type || tape->type->tp_finalize
         || tape->resting == HANDLES_AT_REST) {
         handle_dealloc_rest(object);
         return;
@@ -77,8 +79,11 @@ static int handle_traverse(PyObject *object, visitproc visit, void *arg)
 
 static int handle_clear(PyObject *object)
 {
-    Py_CLEAR(((Handle *)object)->attributes);
-    Py_CLEAR(((Handle *)object)->links);
+    Handle *self = (Handle *)object;
+    if (self->slot >= 0 && self->attributes && handle_tape->flags[self->slot] & USED)
+        handle_tape->store_attributes(self->slot, self);
+    Py_CLEAR(self->attributes);
+    Py_CLEAR(self->links);
     return 0;
 }
 
