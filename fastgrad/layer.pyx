@@ -139,7 +139,7 @@ cdef class Seat:
             return False
         for j in range(self.count):
             neuron = list_items(neurons)[j]
-            if neuron != <PyObject *>self.neurons[j]:
+            if neuron != <PyObject *>self.neurons[j] or Py_TYPE(<object>neuron) is not neuron_type:
                 return False
             w = attribute_at(neuron, w_at)
             if w == NULL or not PyList_CheckExact(<object>w):

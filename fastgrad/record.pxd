@@ -10,18 +10,8 @@ from fastgrad.tape cimport (
 )
 
 
-cdef extern from *:
-    """
-    #define as_new_reference(pointer) (pointer)
-    #define is_value(object) \\
-        (Py_TYPE(object) == (type_of_value) || PyType_IsSubtype(Py_TYPE(object), (type_of_value)))
-    """
-    # Cython takes what this returns for a reference that is the caller's to pass on.
-    object as_new_reference(PyObject *pointer)
-
-
 cdef extern from "Python.h":
-    bint PyObject_TypeCheck(object, void *type)
+    bint PyObject_TypeCheck(object, PyTypeObject *type)
 
 
 cdef str describe(object thing)

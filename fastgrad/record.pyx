@@ -4,7 +4,10 @@ Here live the conversion of numbers, the errors of operations, the handles made 
 have none, and the references that keep user-made rules alive.
 
 Invariant: a function that holds slots while Python code may run (anything that allocates, calls or
-frees Python objects) pins the tape, so that entries do not move under it.
+frees Python objects) pins the tape, so that entries do not move under it.  Arrays and the pool may
+still grow, so what points into them is read afresh after anything that allocates.
+
+Threads: a rule that blocks pins the tape for all threads, whose graphs are not reclaimed meanwhile.
 
 User-made rules outlive their handles.  The handle of such an entry holds the rule; the handle of
 every entry that descends from it (flag KEPT) holds the handles of those operands.  So that part
@@ -44,7 +47,10 @@ cdef int read_other_number(object number, double *value, bint *is_int) except -1
         if is_value(number) or isinstance(number, complex):
             return 0
         if PySequence_Check(number):  # a string, a list; of arrays those without axes are numbers
-            return getattr(number, "ndim", 1) == 0 and read_number(number.item(), value, is_int)
+            if getattr(number, "ndim", 1) != 0:
+                return 0
+            number = number.item()
+            return not PySequence_Check(number) and read_number(number, value, is_int)
         if PyIndex_Check(number):
             number = PyNumber_Index(number)
         elif hasattr(type(number), "__float__"):
@@ -147,8 +153,8 @@ cdef list operands_of(int32_t slot):
 
 cdef dict attributes_of(object self):
     """The dict of a handle's attributes, made now if it has none."""
+    attributes = {}  # may run the cyclic collector, and so Python code
     if handle(self).attributes == NULL:
-        attributes = {}
         Py_INCREF(attributes)
         handle(self).attributes = <PyObject *>attributes
         handle_track(self)
@@ -209,15 +215,36 @@ cdef int set_rule(Handle *handle, object rule) except -1:
         tape.flags[slot] |= RULE | KEPT | INNER
         if not tape.flags[slot] & USED:
             return 0
-        for later in range(slot + 1, tape.size):
+        later = slot
+        while later + 1 < tape.size:  # which grows if the cyclic collector's finalizers record
+            later += 1
             if not tape.flags[later] & INNER or not has_kept_operand(later):
                 continue
             tape.flags[later] |= KEPT
-            if tape.owner[later] != NULL:
+            if tape.owner[later] != NULL and not holds_operands(later):
                 keep(tape.owner[later], later)
     finally:
         tape.pins -= 1
     return 0
+
+
+cdef bint holds_operands(int32_t slot) noexcept:
+    """Does the handle of an elementary entry hold what it must of its operands already?"""
+    if tape.op[slot] >= OP_FIRST_POOLED:
+        return False
+    return holds(tape.owner[slot], tape.a[slot]) and holds(tape.owner[slot], tape.b[slot])
+
+
+cdef bint holds(Handle *user, int32_t operand) noexcept:
+    cdef Py_ssize_t k
+    if not tape.flags[operand] & KEPT:
+        return True
+    if user.links == NULL or tape.owner[operand] == NULL:
+        return False
+    for k in range(1, len(<tuple>user.links)):
+        if <PyObject *>(<tuple>user.links)[k] == <PyObject *>tape.owner[operand]:
+            return True
+    return False
 
 
 cdef bint has_kept_operand(int32_t slot) noexcept:
@@ -302,9 +329,6 @@ cdef tuple all_numbers(object factors, tuple children):
             "expected one for each child"
         )
     return tuple(numbers)
-
-
-# ---- no_grad
 
 
 # ---- no_grad

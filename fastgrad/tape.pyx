@@ -22,6 +22,8 @@ from libc.string cimport memcpy
 
 cdef extern from "Python.h":
     bint PyObject_IS_GC(object)
+    bint PyGC_Disable()
+    bint PyGC_Enable()
 
 
 cdef enum:
@@ -81,7 +83,7 @@ cdef int make_room(int64_t entries, int64_t words=0) except -1:
     if wanted > tape.capacity:
         # While pins forbid collecting, or for one huge call: grow by half at least.
         if tape.size + entries > threshold():
-            wanted = max(wanted, tape.size + tape.size // 2)
+            wanted = max(wanted, <int64_t>tape.size + tape.size // 2)
         resize(min(wanted, <int64_t>MOST + 2 * ROOM))
     wanted = tape.pool_size + words
     if wanted > MOST:
@@ -108,6 +110,7 @@ cdef void collect() noexcept:
     """Drop what no live handle reaches.  Call only where no slot is held in a C local."""
     cdef int32_t first_dead
     cdef int32_t *moved = NULL
+    cdef bint collector_on = PyGC_Disable()  # no Python code before the tables are back
     cdef tuple stored = take_tables()
     earn_credit()
     tape.credit -= tape.size
@@ -126,6 +129,8 @@ cdef void collect() noexcept:
     free(moved)
     shrink()
     set_limit()
+    if collector_on:
+        PyGC_Enable()
 
 
 cdef int32_t mark_used() noexcept:
@@ -311,7 +316,7 @@ cdef void store_attributes(int32_t slot, Handle *handle) noexcept:
 
 
 cdef tuple take_tables():
-    """Empty the attic and the echoes before entries move; who dies meanwhile uses new ones."""
+    """Empty the attic and the echoes before entries move."""
     global attic, echoes
     cdef PyObject *error[3]
     if not attic and not echoes:

@@ -24,8 +24,8 @@ from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU,
     OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS,
-    OP_SQRT, OP_TANH, RULE, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows,
-    tape,
+    OP_SQRT, OP_TANH, RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc,
+    op_rows, tape,
 )
 
 
@@ -144,8 +144,8 @@ cdef class Value:
         if not read_number(data, &value, &is_int):
             raise TypeError(f"data must be a number, got {describe(data)}")
         slot = handle(self).slot
-        if tape.flags[slot] & INNER:
-            raise TypeError(f"{self!r} is the result of an operation: make a new Value instead")
+        if tape.flags[slot] & INNER or (children and tape.flags[slot] & USED):
+            raise TypeError(f"{self!r} is part of a graph: make a new Value instead")
         set_data(slot, value, is_int)
         entry_set_grad(&tape, slot, 0.0, True)
         if children and not (tape.pauses and paused()):
@@ -217,7 +217,7 @@ cdef class Value:
     @property
     def _backward(self):
         """callable: runs this entry's local rule once; assigning replaces the rule."""
-        if tape.flags[handle(self).slot] & RULE:
+        if tape.flags[handle(self).slot] & RULE and handle(self).links != NULL:
             return (<tuple>handle(self).links)[0]
         return self._push_adjoint  # what a rule that wraps it may call too
 

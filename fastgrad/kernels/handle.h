@@ -102,6 +102,10 @@ static Py_NO_INLINE int handle_setattro_rest(PyObject *object, PyObject *name, P
         return -1;
     }
     if (((Handle *)object)->attributes) handle_track(object);
+    if (Py_TYPE(object) != tape->type) { /* `v.__class__ = Subclass`: its type must not be lost */
+        tape->flags[((Handle *)object)->slot] |= KEPT;
+        handle_track(object);
+    }
     return 0;
 }
 
@@ -149,6 +153,13 @@ static PyObject *handle_construct(PyTypeObject *type, PyObject *args, PyObject *
     return PyType_Type.tp_call((PyObject *)type, args, kwargs);
 }
 
+/* For `object.__new__(Value)`, which CPython allows once somebody has replaced Value.__new__. */
+static PyObject *handle_alloc_entry(PyTypeObject *type, Py_ssize_t items)
+{
+    if (type == handle_tape->type) return plain_new(type, NULL, NULL);
+    return PyType_GenericAlloc(type, items);
+}
+
 /* Makes `type`, which Cython has laid out, live by this file.  Returns -1 with an error set if
  * its layout is not Handle's. */
 static int handle_install(PyTypeObject *type, Tape *tape, newfunc make, vectorcallfunc call)
@@ -165,6 +176,7 @@ static int handle_install(PyTypeObject *type, Tape *tape, newfunc make, vectorca
     type->tp_dictoffset = offsetof(Handle, attributes);
     type->tp_new = plain_new = make;
     plain_init = type->tp_init;
+    type->tp_alloc = handle_alloc_entry;
     type->tp_vectorcall = call;
     type->tp_dealloc = handle_dealloc;
     type->tp_traverse = handle_traverse;

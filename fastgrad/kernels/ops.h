@@ -11,8 +11,8 @@
  * operands that `_prev` lists: the others are hidden constants (an exponent, a slope) and receive
  * no adjoint.  The int columns follow Python's rules for micrograd's closures, so that ints stay
  * ints.  The error columns say when Python's own float or math function would raise (the reverse
- * one may use px, the value of d/dx): eager calls honour them, replays follow IEEE.  A domain is an open interval on which tests compare the
- * partials with differences.
+ * one may use px, the value of d/dx): eager calls honour them, replays follow IEEE.  A domain is an
+ * open interval on which tests compare the partials with differences.
  *
  * Limitations: values are float64, so an int is exact below 2**53 only.
  */

@@ -2,10 +2,10 @@
  *
  *   slot      0       1       2       3       4
  *   op        LEAF    LEAF    MUL     LEAF    ADD
- *   a, b      -  -    -  -    0  1    -  -    2  3      operand slots, or (first, count) in the pool
+ *   a, b      -  -    -  -    0  1    -  -    2  3      operand slots; pool: (first, count)
  *   val       2.0     3.0     6.0     1.0     7.0       primal
  *   adj       0       0       0       0       0         adjoint (public name: grad)
- *   owner     o       o       -       -       o         borrowed pointer to the live handle, or NULL
+ *   owner     o       o       -       -       o         borrowed: the live handle, or NULL
  *   mark      .       .       .       .       .         set while a sweep waits for the entry
  *   flags     .       .       .       .       .         see the enum below
  *
