@@ -20,7 +20,7 @@ Everything after SCRIPT.py or MODULE is passed on to it. A script in a file name
 """
 
 
-def main(args):
+def main(args: list[str]) -> int:
     """Do what the command line `args` says and return the exit status."""
     match args:
         case ["-h" | "--help", *_]:
@@ -30,7 +30,7 @@ def main(args):
         case ["demo", *options]:
             from fastgrad.demo import main as demo
 
-            return demo(options)
+            demo(options)
         case ["-m", name, *rest]:
             run_module(name, rest)
         case [option, *_] if option.startswith("-"):

@@ -12,14 +12,21 @@ import importlib.util
 import random
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SEED = 1337  # the notebook's
 
+_Step = tuple[float, float, float]  # loss, accuracy, seconds
 
-def make_moons(n_samples, noise, seed):
+
+def make_moons(
+    n_samples: int, noise: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
     """Draw two interleaving half circles, as scikit-learn's ``make_moons``, bit for bit.
 
     Parameters
@@ -65,7 +72,9 @@ def make_moons(n_samples, noise, seed):
     return X[order] + draw.normal(scale=noise, size=X.shape), y[order]
 
 
-def train(model, Value, X, y, steps):
+def train(
+    model: Any, Value: Any, X: NDArray[np.float64], y: NDArray[np.int_], steps: int
+) -> Iterator[_Step]:
     """Train as the notebook does: hinge loss, L2, plain gradient descent, full batch.
 
     Parameters
@@ -120,7 +129,15 @@ def train(model, Value, X, y, steps):
         yield total_loss.data, accuracy, time.perf_counter() - start
 
 
-def _draw(path, title, model, Value, X, y, history):
+def _draw(
+    path: Path,
+    title: str,
+    model: Any,
+    Value: Any,
+    X: NDArray[np.float64],
+    y: NDArray[np.int_],
+    history: list[_Step],
+) -> None:
     """Write a picture: what the model learnt on the left, how it got there on the right."""
     # Not pyplot, which would pick a window system and keep the figure.
     from matplotlib.figure import Figure
@@ -153,7 +170,7 @@ def _draw(path, title, model, Value, X, y, history):
     figure.savefig(path, dpi=120)
 
 
-def main(args):
+def main(args: list[str]) -> None:
     """Run the demo.
 
     Parameters
@@ -193,11 +210,11 @@ def main(args):
         print('no picture, as matplotlib is not installed: pip install "fastgrad[demo]"')
 
 
-def _installed(package):
+def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _watch(training, steps):
+def _watch(training: Iterator[_Step], steps: int) -> list[_Step]:
     """Run the training, show how far it is, and return all that it yielded."""
     bar = None
     if _installed("tqdm"):
@@ -219,7 +236,7 @@ def _watch(training, steps):
     return history
 
 
-def _parse(args):
+def _parse(args: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fastgrad demo", description="Train micrograd's two-moons classifier."
     )
@@ -236,13 +253,13 @@ def _parse(args):
     return options
 
 
-def _steps(text):
+def _steps(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1 up")
     return int(text)
 
 
-def _picture(text):
+def _picture(text: str) -> Path:
     # Now, not after minutes of training with micrograd.
     path = Path(text)
     if path.suffix != ".png" or not path.parent.is_dir():

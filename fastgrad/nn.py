@@ -63,8 +63,8 @@ class Neuron(Module):
     --------
     >>> random.seed(0)
     >>> n = Neuron(2)
-    >>> n, len(n.parameters()), n([1.0, -2.0])
-    (ReLUNeuron(2), 3, Value(data=0.17273..., grad=0))
+    >>> n, len(n.parameters()), n([1.0, -1.0])
+    (ReLUNeuron(2), 3, Value(data=0.1729..., grad=0))
     """
 
     # Slots, so that the fused path can look at them without a dict look-up.

@@ -22,12 +22,17 @@ import os
 import pkgutil
 import runpy
 import sys
-from types import ModuleType
+from collections.abc import Callable, Sequence
+from types import ModuleType, TracebackType
+from typing import Any
 
 from fastgrad import engine, nn
 
+_Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+_run_as_main: Callable[..., None] = vars(runpy)["_run_module_as_main"]  # what python -m calls
 
-def install():
+
+def install() -> None:
     """Make ``import micrograd`` give fastgrad's modules for the rest of this process.
 
     ``micrograd``, ``micrograd.engine`` and ``micrograd.nn`` are replaced, whether the real
@@ -57,13 +62,13 @@ def install():
     # the extension a second time, and with it a second tape.
     spec = importlib.machinery.ModuleSpec("micrograd", loader=None, origin="fastgrad")
     micrograd = importlib.util.module_from_spec(spec)
-    micrograd.engine, micrograd.nn = engine, nn
+    vars(micrograd).update(engine=engine, nn=nn)
     sys.modules["micrograd"] = micrograd
     sys.modules["micrograd.engine"] = engine
     sys.modules["micrograd.nn"] = nn
 
 
-def run_script(path, args=()):
+def run_script(path: str, args: Sequence[str] = ()) -> None:
     """Run a script as ``python PATH ARGS`` does, with micrograd redirected to fastgrad.
 
     It takes ``__main__``, ``sys.argv`` and ``sys.path[0]`` of this process for good.
@@ -101,7 +106,8 @@ def run_script(path, args=()):
         # -P or not, __main__ is imported from where it was said to be.
         sys.path.insert(0, folder)
     if holds_main:
-        return _call(runpy._run_module_as_main, "__main__", alter_argv=False)
+        _call(_run_as_main, "__main__", alter_argv=False)
+        return
     loader = importlib.machinery.SourceFileLoader("__main__", file)
     vars(main).update(__loader__=loader, __file__=file, __cached__=None)
     try:
@@ -112,10 +118,10 @@ def run_script(path, args=()):
         sys.exit(2)
     # Not loader.get_code, which would leave a __pycache__ beside the script.
     code = _call(compile, source, file, "exec", dont_inherit=True)
-    return _call(exec, code, vars(main))
+    _call(exec, code, vars(main))
 
 
-def run_module(name, args=()):
+def run_module(name: str, args: Sequence[str] = ()) -> None:
     """Run a module or package as ``python -m NAME ARGS`` does, with micrograd redirected.
 
     It takes ``__main__`` and ``sys.argv`` of this process for good.
@@ -143,10 +149,10 @@ def run_module(name, args=()):
     'The Zen of Python, by Tim Peters'
     """
     _take_over(["-m", *args])
-    _call(runpy._run_module_as_main, name)
+    _call(_run_as_main, name)
 
 
-def _take_over(argv):
+def _take_over(argv: list[str]) -> ModuleType:
     """Make this process the program's: redirected, with its arguments and a blank `__main__`."""
     install()
     _redirect_children()
@@ -157,7 +163,7 @@ def _take_over(argv):
     return main
 
 
-def _call(run, *args, **kwargs):
+def _call(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call `run`; if an exception ends the interpreter, report it without this frame and above."""
     try:
         return run(*args, **kwargs)
@@ -169,10 +175,12 @@ def _call(run, *args, **kwargs):
         raise
 
 
-def _trimming(hook):
+def _trimming(hook: _Hook) -> _Hook:
     """Wrap an excepthook so that it gets only the frames below `_call`."""
 
-    def trimmed(kind, error, traceback):
+    def trimmed(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
         sys.excepthook = hook
         below = traceback
         while below and below.tb_frame.f_code is not _call.__code__:
@@ -191,34 +199,37 @@ class _SpawnFinder:
     Importing it at once would cost every script 12 ms.
     """
 
-    def find_spec(self, name, path, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name != "multiprocessing.spawn":
             return None
         sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
-        execute = spec.loader.exec_module
+        loader: Any = spec and spec.loader
+        execute = loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: ModuleType) -> None:
             execute(module)
             _patch_spawn(module)
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module
         return spec
 
 
 class _Stowaway:
     """Travels with the data that prepares a spawned process, and redirects it on arrival."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         return _redirect_child, ()
 
 
-def _redirect_child():
+def _redirect_child() -> None:
     install()
     _redirect_children()
 
 
-def _redirect_children():
+def _redirect_children() -> None:
     """Have the processes that multiprocessing spawns redirected too, as forked ones are."""
     if "multiprocessing.spawn" in sys.modules:
         _patch_spawn(sys.modules["multiprocessing.spawn"])
@@ -226,6 +237,6 @@ def _redirect_children():
         sys.meta_path.insert(0, _SpawnFinder())
 
 
-def _patch_spawn(spawn):
+def _patch_spawn(spawn: Any) -> None:
     prepare = spawn.get_preparation_data
     spawn.get_preparation_data = lambda name: {"fastgrad": _Stowaway(), **prepare(name)}
