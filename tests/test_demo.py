@@ -27,7 +27,6 @@ runpy.run_module("fastgrad", run_name="__main__", alter_sys=True)
 
 
 def test_reaches_100_percent_and_draws(tmp_path):
-    pytest.importorskip("matplotlib")
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
     number = r"\d+\.\d+"
@@ -50,7 +49,6 @@ def test_without_tqdm_and_matplotlib(tmp_path):
 
 
 def test_tqdm_shows_the_last_step(tmp_path):
-    pytest.importorskip("tqdm")
     done = run(tmp_path, "--steps", "3", absent=["matplotlib"])
     assert re.search(r"3/3 .*loss \d.+, accuracy \d+%, .* ms a step\]", done.stderr)
 
