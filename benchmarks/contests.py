@@ -59,13 +59,13 @@ def operators_and_sweep(engine, gc_on):
         return recording / w.OPERATIONS, sweeping / w.OPERATIONS
 
 
-def attribute(statement, objects):
+def attribute(statement, objects, unrolled):
     """A contestant; the objects have 1.5 there already, and 1.5 is what is assigned.
 
     Each turn takes an object at random, because in some processes every assignment to one certain
     object took seven times as long, and the next object was as fast as ever.
     """
-    accesses = w.repeated(statement)
+    accesses = w.repeated(statement, unrolled)
 
     def run():
         seconds, result = timed(accesses, random.choice(objects), 1.5)

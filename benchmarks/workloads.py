@@ -73,17 +73,15 @@ def check_sweep(first, b):
 # ---- attributes
 
 
-def repeated(statement):
+def repeated(statement, unrolled=1):
     """Compile a function of an object v and a number x that runs `statement` ACCESSES times.
 
-    Twenty to a turn of the loop, so that the loop takes little of the time.
+    Once a turn of the loop, as timeit does it; unrolled, the loop takes little of the time.
     """
-    body = f"\n{' ' * 8}".join([statement] * 20)
+    body = "\n        ".join([statement] * unrolled)
+    turns = ACCESSES // unrolled
     names = {}
-    exec(
-        f"def run(v, x):\n    for _ in range({ACCESSES // 20}):\n        {body}\n    return x",
-        names,
-    )
+    exec(f"def run(v, x):\n    for _ in range({turns}):\n        {body}\n    return x", names)
     return names["run"]
 
 
