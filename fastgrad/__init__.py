@@ -2,12 +2,21 @@
 
 - ``fastgrad.engine.Value`` and ``fastgrad.nn`` are micrograd's, and drop in for them;
 - ``no_grad()`` computes without recording;
-- ``install()`` makes ``import micrograd`` give fastgrad in this process, and
-  ``python -m fastgrad script.py`` runs a script that way, unchanged.
+- ``install()`` makes ``import micrograd`` give fastgrad in this process, and so does
+  ``%load_ext fastgrad`` in Jupyter;
+- ``python -m fastgrad script.py`` runs a script that way, unchanged, also one that carries its
+  own class like micrograd's.
 """
+
+from typing import Any
 
 from fastgrad.engine import Value, no_grad
 from fastgrad.redirect import install
 
 __all__ = ["Value", "install", "no_grad"]
 __version__ = "0.1.0"
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Do what ``%load_ext fastgrad`` asks for: `install`."""
+    install()

@@ -14,7 +14,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int32_t
 
 from fastgrad.record cimport (
-    apply, describe, handle, is_value, number_from, read_number, record, record_number,
+    apply, describe, failure_hook, handle, is_value, number_from, read_number, record,
+    record_number,
 )
 from fastgrad.tape cimport (
     ERROR_NONE, OP_ADD, OP_MUL, OP_POW, OP_POW_CONST, append_leaf, check_room, handle_alloc,
@@ -36,9 +37,13 @@ cdef object mixed(int kind, object left, object right):
     if not from_right and not read_number(right, &number, &is_int):
         return not_a_number(kind, left, right, right)
     if from_left and from_right:
+        if kind == POWER and tape.dialect.no_value_power:
+            return not_a_number(kind, left, right, right)
         return of_values(kind, left, right)
     if from_left:
         return of_value_and_number(kind, left, number, is_int)
+    if tape.dialect.no_reflected & (1 << kind):
+        return NotImplemented
     return of_number_and_value(kind, number, is_int, right)
 
 
@@ -48,7 +53,7 @@ cdef object of_values(int kind, object left, object right):
                       <PyObject *>left, <PyObject *>right)
     cdef object out = handle_alloc(&tape)
     check_room()
-    cdef int32_t minus_one = append_leaf(-1.0, True, NULL)
+    cdef int32_t minus_one = append_leaf(-1.0, kind == OVER or not tape.dialect.floats, NULL)
     if kind == MINUS:
         apply(OP_ADD, handle(left).slot, apply(OP_MUL, handle(right).slot, minus_one, NULL),
               handle(out))
@@ -59,12 +64,13 @@ cdef object of_values(int kind, object left, object right):
 
 
 cdef object of_value_and_number(int kind, object left, double number, bint is_int):
+    cdef bint stays_int = is_int and not tape.dialect.floats
     if kind == PLUS:
-        return record_number(OP_ADD, left, number, is_int)
+        return record_number(OP_ADD, left, number, stays_int)
     if kind == MINUS:
-        return record_number(OP_ADD, left, 0.0 - number if is_int else -number, is_int)
+        return record_number(OP_ADD, left, 0.0 - number if is_int else -number, stays_int)
     if kind == TIMES:
-        return record_number(OP_MUL, left, number, is_int)
+        return record_number(OP_MUL, left, number, stays_int)
     if kind == OVER:
         return record_number(OP_MUL, left, inverse(number, is_int), False)
     return record_number(OP_POW_CONST, left, number, is_int)
@@ -79,10 +85,11 @@ cdef object of_number_and_value(int kind, double number, bint is_int, object rig
     if kind == POWER:
         apply(OP_POW, append_leaf(number, is_int, NULL), slot, handle(out))
         return out
-    slot = apply(OP_MUL if kind == MINUS else OP_POW_CONST, slot, append_leaf(-1.0, True, NULL),
-                 NULL)
-    apply(OP_ADD if kind == MINUS else OP_MUL, slot, append_leaf(number, is_int, NULL),
-          handle(out))
+    cdef bint floats = tape.dialect.floats
+    slot = apply(OP_MUL if kind == MINUS else OP_POW_CONST, slot,
+                 append_leaf(-1.0, kind == OVER or not floats, NULL), NULL)
+    apply(OP_ADD if kind == MINUS else OP_MUL, slot,
+          append_leaf(number, is_int and not floats, NULL), handle(out))
     return out
 
 
@@ -99,6 +106,8 @@ cdef object not_a_number(int kind, object left, object right, object stranger):
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(stranger, numpy.ndarray):
         return ELEMENTWISE[kind](as_objects(numpy, left), as_objects(numpy, right))
+    if failure_hook is not None:
+        failure_hook(f"__{ELEMENTWISE[kind].__name__}__", left, right)
     if kind == POWER and stranger is right:
         # micrograd's own type of error
         raise AssertionError(f"the exponent must be a number or a Value, got {describe(stranger)}")

@@ -5,7 +5,7 @@ from libc.math cimport fabs
 from libc.stdint cimport int32_t, uint8_t
 
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, INNER, KEPT, USED, Handle, Tape, append, append_leaf, check_room,
+    DATA_INT, INNER, KEPT, USED, Handle, Tape, append, append_leaf, check_room,
     handle_alloc, op_error, op_is_int, op_value, tape,
 )
 
@@ -13,6 +13,8 @@ from fastgrad.tape cimport (
 cdef extern from "Python.h":
     bint PyObject_TypeCheck(object, PyTypeObject *type)
 
+
+cdef object failure_hook  # called before an operator raises, see set_dialect
 
 cdef str describe(object thing)
 cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1
@@ -72,7 +74,7 @@ cdef inline int32_t apply(int op, int32_t a, int32_t b, Handle *owner) except -1
         return append_leaf(z, is_int, owner)
     tape.flags[a] = flags_a | USED
     tape.flags[b] |= USED
-    slot = append(op, a, b, z, (INNER | GRAD_INT | DATA_INT if is_int else INNER | GRAD_INT) | kept,
+    slot = append(op, a, b, z, INNER | tape.dialect.fresh | (DATA_INT if is_int else 0) | kept,
                   owner)
     if kept and owner != NULL:
         keep(owner, slot)

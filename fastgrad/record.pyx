@@ -22,12 +22,12 @@ from cpython.long cimport PyLong_Check
 from cpython.number cimport PyIndex_Check, PyNumber_Float, PyNumber_Index
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.sequence cimport PySequence_Check
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastgrad.tape cimport (
-    ERROR_OVERFLOW, ERROR_ZERO_DIVISION, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_LOG, OP_MADE,
-    OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE, attributes_left_at, handle_track, make_room,
-    op_rows, op_words,
+    ERROR_OVERFLOW, ERROR_ZERO_DIVISION, GRAD_INT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_LOG,
+    OP_MADE, OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE, attributes_left_at, handle_track,
+    make_room, op_rows, op_words,
 )
 
 
@@ -53,6 +53,8 @@ cdef int read_other_number(object number, double *value, bint *is_int) except -1
             return not PySequence_Check(number) and read_number(number, value, is_int)
         if PyIndex_Check(number):
             number = PyNumber_Index(number)
+        elif failure_hook is not None and type(number).__module__ != "numpy":
+            return 0  # a script's own Value keeps a Fraction as it is, which cannot be done here
         elif hasattr(type(number), "__float__"):
             value[0] = PyNumber_Float(number)
             is_int[0] = type(number).__name__ in ("bool", "bool_")  # NumPy's has no __index__
@@ -70,6 +72,8 @@ cdef int read_other_number(object number, double *value, bint *is_int) except -1
 cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1:
     """Raise what Python's float or math would, and say which operation it was."""
     x, y = number_of(a), number_of(b)
+    if failure_hook is not None:
+        failure_hook(op_rows[op].name.decode(), x, y, reverse)
     if op == OP_POW or op == OP_POW_CONST:
         # Python's own spelling: -8.0 ** 0.5 would be -(8.0 ** 0.5).
         call = f"({x!r}) ** {y!r}" if tape.val[a] < 0 else f"{x!r} ** {y!r}"
@@ -329,6 +333,74 @@ cdef tuple all_numbers(object factors, tuple children):
             "expected one for each child"
         )
     return tuple(numbers)
+
+
+# ---- dialect
+
+
+cdef object attribute_hook = None  # keeps tape.dialect.may_set alive
+
+
+def set_dialect(*, int_grad=True, int_seed=True, floats=False, no_reflected=0, no_comparison=0,
+                no_value_power=False, frozen=(), may_set=None, hook=None):
+    """Let Value behave as a script's own class does where that differs from micrograd's.
+
+    Parameters
+    ----------
+    int_grad, int_seed : bool
+        A new grad is 0 and backward starts from 1; else 0.0, 1.0.
+    floats : bool
+        The constructor makes its data a float.
+    no_reflected, no_comparison : int
+        A bit for each operator that the class lacks: with a number on the left of ``+ - * / **``;
+        ``< <= == != > >=``.
+    no_value_power : bool
+        An exponent must be a number.
+    frozen : iterable of str
+        Rows of ``ops.h`` whose partials are kept from the forward pass, so that a later change of
+        an operand's data does not reach them.
+    may_set : callable, optional
+        ``may_set(value, name)`` is called before an attribute is set, and may raise.
+    hook : callable, optional
+        ``hook(operation, left, right, reverse=False)`` is called before an operator or function
+        raises, and may raise another error. `operation` is the name of a row of ``ops.h``, with
+        numbers, or of a method such as ``__add__``, with its operands, or ``__init__``, with a
+        tuple and a dict.
+
+    Raises
+    ------
+    ValueError
+        If there is no such row.
+
+    Notes
+    -----
+    For the whole process, and for what is recorded from now on. Without arguments Value is
+    micrograd's again.
+
+    Examples
+    --------
+    >>> from fastgrad import Value, record
+    >>> record.set_dialect(int_grad=False, int_seed=False)
+    >>> Value(2)
+    Value(data=2, grad=0.0)
+    >>> record.set_dialect()
+    """
+    global failure_hook, attribute_hook
+    cdef uint64_t bits = 0
+    rows = [row.name.decode() for row in op_rows[:OP_FIRST_POOLED]]
+    for name in frozen:
+        if name not in rows:
+            raise ValueError(f"frozen must name rows of ops.h, got {name!r}")
+        bits |= <uint64_t>1 << <int>rows.index(name)
+    tape.dialect.fresh = GRAD_INT if int_grad else 0
+    tape.dialect.seed = GRAD_INT if int_seed else 0
+    tape.dialect.floats = floats
+    tape.dialect.no_reflected = no_reflected
+    tape.dialect.no_comparison = no_comparison
+    tape.dialect.no_value_power = no_value_power
+    tape.dialect.frozen = bits
+    tape.dialect.may_set = NULL if may_set is None else <PyObject *>may_set
+    attribute_hook, failure_hook = may_set, hook
 
 
 # ---- no_grad

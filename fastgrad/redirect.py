@@ -4,7 +4,9 @@ This module lets you:
 
 - `install`: make every later ``import micrograd`` of this process give fastgrad's modules;
 - `run_script`, `run_module`: do that, then run a program as ``python SCRIPT.py`` or
-  ``python -m MODULE`` does, with its own ``__main__``, arguments, exit status and traceback.
+  ``python -m MODULE`` does, with its own ``__main__``, arguments, exit status and traceback;
+  a class like micrograd's Value that the program carries itself is replaced if ``adopt.py``
+  proves it equal.
 
 Invariant: an uncaught exception shows the program's frames and no others, because every call
 into the program goes through `_call`, and the traceback is reported from below that frame on.
@@ -23,13 +25,28 @@ import pkgutil
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType, TracebackType
-from typing import Any
+from functools import partial
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Any, NamedTuple
 
 from fastgrad import engine, nn
 
 _Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+_RUNNERS = {str(Path(__file__).with_name(f"{name}.py")) for name in ("redirect", "adopt")}
+PyCF_ONLY_AST = 0x400  # ast's, whose import would cost every script some milliseconds
 _run_as_main: Callable[..., None] = vars(runpy)["_run_module_as_main"]  # what python -m calls
+
+
+class Manner(NamedTuple):
+    """How a program is run: is anything replaced, is keeping a class an error, is it said?"""
+
+    as_written: bool = False
+    strict: bool = False
+    quiet: bool = False
+
+
+ALIKE = Manner()
 
 
 def install() -> None:
@@ -68,7 +85,7 @@ def install() -> None:
     sys.modules["micrograd.nn"] = nn
 
 
-def run_script(path: str, args: Sequence[str] = ()) -> None:
+def run_script(path: str, args: Sequence[str] = (), manner: Manner = ALIKE) -> None:
     """Run a script as ``python PATH ARGS`` does, with micrograd redirected to fastgrad.
 
     It takes ``__main__``, ``sys.argv`` and ``sys.path[0]`` of this process for good.
@@ -76,9 +93,12 @@ def run_script(path: str, args: Sequence[str] = ()) -> None:
     Parameters
     ----------
     path : str
-        A source file, or a directory or zip file with a ``__main__.py``.
+        A source file, a notebook (``.ipynb``), or a directory or zip file with a
+        ``__main__.py``.
     args : sequence of str
         What the script finds in ``sys.argv[1:]``.
+    manner : Manner
+        Whether a class like Value that the script carries may be replaced, and what is said.
 
     Raises
     ------
@@ -95,7 +115,7 @@ def run_script(path: str, args: Sequence[str] = ()) -> None:
     >>> subprocess.run([sys.executable, "-c", code], capture_output=True).returncode
     2
     """
-    main = _take_over([path, *args])
+    main = _take_over([path, *args], manner)
     # By hand, as os.path.abspath would tidy "./x.py", which python shows as it is.
     file = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     holds_main = pkgutil.get_importer(file) is not None
@@ -106,22 +126,28 @@ def run_script(path: str, args: Sequence[str] = ()) -> None:
         # -P or not, __main__ is imported from where it was said to be.
         sys.path.insert(0, folder)
     if holds_main:
-        _call(_run_as_main, "__main__", alter_argv=False)
+        _run_by_runpy(manner, "__main__", alter_argv=False)
         return
     loader = importlib.machinery.SourceFileLoader("__main__", file)
-    vars(main).update(__loader__=loader, __file__=file, __cached__=None)
+    notebook = path.endswith(".ipynb")
+    if not notebook:
+        vars(main).update(__loader__=loader, __file__=file, __cached__=None)
     try:
         source = loader.get_data(file)
     except OSError as error:
         why = f"[Errno {error.errno}] {error.strerror}"
         print(f"{sys.orig_argv[0]}: can't open file {file!r}: {why}", file=sys.stderr)
         sys.exit(2)
+    if notebook:
+        from fastgrad.notebook import run_notebook
+
+        run_notebook(path, source, vars(main), partial(_prepare, manner=manner), _call)
+        return
     # Not loader.get_code, which would leave a __pycache__ beside the script.
-    code = _call(compile, source, file, "exec", dont_inherit=True)
-    _call(exec, code, vars(main))
+    _call(exec, _compile(source, file, manner), vars(main))
 
 
-def run_module(name: str, args: Sequence[str] = ()) -> None:
+def run_module(name: str, args: Sequence[str] = (), manner: Manner = ALIKE) -> None:
     """Run a module or package as ``python -m NAME ARGS`` does, with micrograd redirected.
 
     It takes ``__main__`` and ``sys.argv`` of this process for good.
@@ -132,6 +158,8 @@ def run_module(name: str, args: Sequence[str] = ()) -> None:
         Dotted name; of a package its ``__main__`` is run.
     args : sequence of str
         What the module finds in ``sys.argv[1:]``.
+    manner : Manner
+        As for `run_script`.
 
     Raises
     ------
@@ -148,19 +176,53 @@ def run_module(name: str, args: Sequence[str] = ()) -> None:
     >>> run.stdout.splitlines()[0]
     'The Zen of Python, by Tim Peters'
     """
-    _take_over(["-m", *args])
-    _call(_run_as_main, name)
+    _take_over(["-m", *args], manner)
+    _run_by_runpy(manner, name)
 
 
-def _take_over(argv: list[str]) -> ModuleType:
+def _take_over(argv: list[str], manner: Manner) -> ModuleType:
     """Make this process the program's: redirected, with its arguments and a blank `__main__`."""
-    install()
-    _redirect_children()
+    if not manner.as_written:
+        install()
+        _redirect_children()
     sys.argv = argv
     main = ModuleType("__main__")
     vars(main).update(__annotations__={}, __builtins__=builtins)
     sys.modules["__main__"] = main
     return main
+
+
+def _compile(source: bytes, file: str, manner: Manner) -> CodeType:
+    """Compile a program's source, so that its own class Value is looked at when it is defined."""
+    if manner.as_written or b"__mul__" not in source or b"backward" not in source:
+        code: CodeType = _call(compile, source, file, "exec", dont_inherit=True)
+        return code
+    # Parsed once, as a second parse would repeat its warnings.
+    tree = _call(compile, source, file, "exec", PyCF_ONLY_AST, dont_inherit=True)
+    _prepare([tree], [file], manner)
+    code = _call(compile, tree, file, "exec", dont_inherit=True)
+    return code
+
+
+def _prepare(trees: list[Any], files: list[str], manner: Manner) -> None:
+    if manner.as_written:
+        return
+    from fastgrad.adopt import mark
+
+    mark(trees, files, manner.strict, manner.quiet)
+
+
+def _run_by_runpy(manner: Manner, *args: Any, **kwargs: Any) -> None:
+    """Call what ``python -m`` calls, and compile the program's source here."""
+    run_code = vars(runpy)["_run_code"]
+
+    def run_compiled(code: Any, names: Any, init: Any, name: Any, spec: Any) -> Any:
+        if isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            code = _compile(spec.loader.get_data(spec.origin), spec.origin, manner)
+        return run_code(code, names, init, name, spec)
+
+    vars(runpy)["_run_code"] = run_compiled
+    _call(_run_as_main, *args, **kwargs)
 
 
 def _call(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -187,10 +249,24 @@ def _trimming(hook: _Hook) -> _Hook:
             below = below.tb_next
         # Else it is another exception than the program's, say an interrupt on the way out.
         if below:
-            error.__traceback__ = sys.last_traceback = traceback = below.tb_next
+            below = _without_fastgrad(below.tb_next)
+            error.__traceback__ = sys.last_traceback = traceback = below
         hook(kind, error, traceback)
 
     return trimmed
+
+
+def _without_fastgrad(traceback: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of the runner's files and of the extensions."""
+    kept = []
+    while traceback:
+        path = Path(traceback.tb_frame.f_code.co_filename)
+        if path.suffix not in (".pyx", ".pxd") and str(path) not in _RUNNERS:
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    for frame in reversed(kept):
+        traceback = TracebackType(traceback, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return traceback
 
 
 class _SpawnFinder:

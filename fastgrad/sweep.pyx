@@ -20,7 +20,7 @@ from fastgrad.record cimport number_from, number_of, raise_error
 from fastgrad.tape cimport (
     DATA_INT, ERROR_NONE, GRAD_INT, INNER, OP_DOT, OP_FIRST_POOLED, OP_LAST_LIGHT, OP_LOCAL,
     OP_RUN, RULE, SWEPT, Handle, Run, op_push, op_push_light, op_rows, op_words, partial_sums,
-    tape,
+    recorded_value, tape,
 )
 
 cdef extern from "Python.h":
@@ -41,7 +41,7 @@ cdef int reverse(int32_t root) except -1:
         if own == NULL:
             raise MemoryError(f"no memory for a nested backward pass: {root + 1} bytes of marks")
     tape.adj[root] = 1.0
-    tape.flags[root] |= GRAD_INT
+    tape.flags[root] = (tape.flags[root] & ~GRAD_INT) | tape.dialect.seed
     if not tape.flags[root] & INNER:
         free(own)
         return 0
@@ -66,7 +66,8 @@ cdef int walk(int32_t root, uint8_t *own) except -1:
     mark[root] = 1
     try:
         while True:
-            slot = descend(slot, mark, &waiting)
+            slot = descend(slot, mark, &waiting, True) if tape.stale_below else (
+                descend(slot, mark, &waiting, False))
             if slot < 0:
                 return 0
             if tape.flags[slot] & RULE:
@@ -82,11 +83,13 @@ cdef int walk(int32_t root, uint8_t *own) except -1:
         raise
 
 
-cdef int32_t descend(int32_t slot, uint8_t *mark, int64_t *waiting_) noexcept:
+cdef inline int32_t descend(
+    int32_t slot, uint8_t *mark, int64_t *waiting_, bint some_stale
+) noexcept:
     """The sweep's inner loop: visit marked entries from `slot` down, marking their operands.
 
-    Returns the first whose rule is more than plain arithmetic, its mark taken off, or -1 when
-    none is waiting.
+    Returns the first whose rule is more than plain arithmetic on the operands as they are now,
+    its mark taken off, or -1 when none is waiting.
     """
     cdef const double *val = tape.val
     cdef double *adj = tape.adj
@@ -100,7 +103,8 @@ cdef int32_t descend(int32_t slot, uint8_t *mark, int64_t *waiting_) noexcept:
         if mark[slot]:
             mark[slot] = 0
             waiting -= 1
-            if flags[slot] & RULE or op[slot] > OP_LAST_LIGHT:
+            if (flags[slot] & RULE or op[slot] > OP_LAST_LIGHT
+                    or (some_stale and slot < tape.stale_below)):
                 waiting_[0] = waiting
                 return slot
             # In locals, because to the C compiler a store to flags might change any array.
@@ -170,11 +174,31 @@ cdef int push(int32_t slot) except -1:
     cdef int error
     if tape.op[slot] >= OP_FIRST_POOLED:
         push_pooled(slot)
+    elif slot < tape.stale_below and tape.dialect.frozen >> tape.op[slot] & 1:
+        push_as_recorded(slot)
     elif tape.flags[slot] & INNER:
         error = op_push(tape.op[slot], tape.val, tape.adj, tape.flags, tape.a[slot],
                         tape.b[slot], slot)
         if error != ERROR_NONE:
             raise_error(tape.op[slot], tape.a[slot], tape.b[slot], error, True)
+    return 0
+
+
+cdef int push_as_recorded(int32_t slot) except -1:
+    """The rule of an op whose partials were fixed when it was recorded: on a copy of the values."""
+    cdef int32_t[3] slots = [tape.a[slot], tape.b[slot], slot]
+    cdef double val[3]
+    cdef double adj[3]
+    cdef uint8_t flags[3]
+    cdef int k, b = 0 if slots[0] == slots[1] else 1
+    for k in range(3):
+        val[k] = recorded_value(slots[k], slot)
+        adj[k] = tape.adj[slots[k]]
+        flags[k] = tape.flags[slots[k]]
+    op_push(tape.op[slot], val, adj, flags, 0, b, 2)
+    for k in range(b + 1):
+        tape.adj[slots[k]] = adj[k]
+        tape.flags[slots[k]] = flags[k]
     return 0
 
 

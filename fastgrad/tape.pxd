@@ -27,9 +27,14 @@ cdef extern from "kernels/ops.h":
         OP_SIN
         OP_COS
         OP_TANH
+        OP_RELU_MAX
+        OP_RELU_LOCAL
+        OP_RELU_FLOAT
         OP_SIGMOID
         OP_SOFTPLUS
         OP_GELU
+        OP_TANH_EXP
+        OP_SIGMOID_EXP
         OP_FIRST_POOLED
         OP_MADE
         OP_LOCAL
@@ -66,6 +71,15 @@ cdef extern from "kernels/tape.h":
         int32_t slot
         PyObject *attributes
         PyObject *links
+    ctypedef struct Dialect:
+        uint8_t fresh
+        uint8_t seed
+        uint8_t floats
+        uint8_t no_reflected
+        uint8_t no_comparison
+        uint8_t no_value_power
+        uint64_t frozen
+        PyObject *may_set
     ctypedef struct Tape:
         double *val
         double *adj
@@ -88,9 +102,12 @@ cdef extern from "kernels/tape.h":
         uint64_t collections
         int pins
         int pauses
+        Dialect dialect
         PyTypeObject *type
         void (*root_died)() noexcept
         void (*store_attributes)(int32_t slot, Handle *) noexcept
+        void (*note_edit)(int32_t slot) noexcept
+        int32_t stale_below
     void entry_set_grad(Tape *tape, int32_t slot, double grad, bint is_int) noexcept
     object handle_alloc(Tape *tape)
     void handle_track(object handle) noexcept
@@ -106,6 +123,7 @@ cdef Tape tape
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
 cdef double *partial_sums(int32_t slot) except NULL
+cdef double recorded_value(int32_t slot, int32_t user) except? -1.0
 
 
 # An operator that has found `tape.size <= tape.limit` may append this many entries.
@@ -140,7 +158,7 @@ cdef inline int32_t append(
 
 
 cdef inline int32_t append_leaf(double value, bint is_int, Handle *owner) noexcept:
-    return append(OP_LEAF, 0, 0, value, GRAD_INT | DATA_INT if is_int else GRAD_INT, owner)
+    return append(OP_LEAF, 0, 0, value, tape.dialect.fresh | (DATA_INT if is_int else 0), owner)
 
 
 cdef inline uint8_t use_run(int32_t first, int64_t count) noexcept:

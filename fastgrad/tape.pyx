@@ -33,11 +33,14 @@ cdef enum:
     CREDIT_OF_DEATH = 2
     MOST = 0x7FFFFFFF - 2 * ROOM
 
+tape.dialect.fresh = tape.dialect.seed = GRAD_INT
 tape.root_died = root_died
 tape.store_attributes = store_attributes
+tape.note_edit = note_edit
 # What few entries have, by slot.
 cdef dict attic = {}  # attributes of a handle that died before its entry
 cdef dict echoes = {}  # bytearray: adjoints of the hidden partial sums of a fused entry
+cdef dict edits = {}  # list of (entries at the time, value until then), for frozen partials
 
 
 # ---- storage
@@ -108,7 +111,7 @@ cdef void set_limit() noexcept:
 
 cdef void collect() noexcept:
     """Drop what no live handle reaches.  Call only where no slot is held in a C local."""
-    cdef int32_t first_dead
+    cdef int32_t first_dead, before = tape.size
     cdef int32_t *moved = NULL
     cdef bint collector_on = PyGC_Disable()  # no Python code before the tables are back
     cdef tuple stored = take_tables()
@@ -125,7 +128,7 @@ cdef void collect() noexcept:
     tape.counted = tape.size
     tape.collections += 1
     if stored is not None:
-        put_back(stored, first_dead, moved)
+        put_back(stored, first_dead, moved, before)
     free(moved)
     shrink()
     set_limit()
@@ -316,37 +319,90 @@ cdef void store_attributes(int32_t slot, Handle *handle) noexcept:
 
 
 cdef tuple take_tables():
-    """Empty the attic and the echoes before entries move."""
-    global attic, echoes
+    """Empty the tables before entries move."""
+    global attic, echoes, edits
     cdef PyObject *error[3]
-    if not attic and not echoes:
+    if not attic and not echoes and not edits:
         return None
     PyErr_Fetch(&error[0], &error[1], &error[2])
     tape.pins += 1
     try:
-        stored = (attic, echoes)
-        attic, echoes = {}, {}
+        stored = (attic, echoes, edits)
+        attic, echoes, edits = {}, {}, {}
         return stored
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])
 
 
-cdef void put_back(tuple stored, int32_t first_dead, const int32_t *moved) noexcept:
+cdef void put_back(
+    tuple stored, int32_t first_dead, const int32_t *moved, int32_t before
+) noexcept:
     """Let the tables follow their entries, drop what belongs to the dead."""
     cdef PyObject *error[3]
     cdef int32_t slot
     PyErr_Fetch(&error[0], &error[1], &error[2])
     tape.pins += 1
     try:
-        for before, after in zip(stored, (attic, echoes)):
-            for slot, kept in before.items():
+        for old, new in zip(stored, (attic, echoes, edits)):
+            for slot, kept in old.items():
                 slot = renumber(slot, first_dead, moved)
                 if slot >= 0:
-                    after[slot] = kept
+                    new[slot] = kept
+        forget_edits(first_dead, moved, before)
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])
+
+
+cdef void note_edit(int32_t slot) noexcept:
+    """Remember an entry's value, which is about to change, for the entries that used it."""
+    cdef PyObject *error[3]
+    if not tape.flags[slot] & (USED | INNER):
+        return
+    PyErr_Fetch(&error[0], &error[1], &error[2])
+    tape.pins += 1
+    try:
+        known = edits.setdefault(slot, [])
+        if not known or known[len(known) - 1][0] != tape.size:
+            known.append((tape.size, tape.val[slot]))
+            tape.stale_below = tape.size
+    finally:
+        tape.pins -= 1
+        PyErr_Restore(error[0], error[1], error[2])
+
+
+cdef double recorded_value(int32_t slot, int32_t user) except? -1.0:
+    """An entry's value at the time when `user` was recorded."""
+    for size, value in edits.get(slot, ()):
+        if size > user:
+            return value
+    return tape.val[slot]
+
+
+cdef int forget_edits(int32_t first_dead, const int32_t *moved, int32_t before) except -1:
+    """Renumber the edits after a collection; drop those that came before all recorded entries."""
+    cdef int32_t lowest = 0, size, now
+    while lowest < tape.size and not tape.flags[lowest] & INNER:
+        lowest += 1
+    times = {}
+    tape.stale_below = 0
+    for slot in list(edits):
+        kept = []
+        for size, value in edits[slot]:
+            if size not in times:
+                now = size
+                while now < before and renumber(now, first_dead, moved) < 0:
+                    now += 1
+                times[size] = renumber(now, first_dead, moved) if now < before else tape.size
+            if times[size] > lowest:
+                kept.append((times[size], value))
+                tape.stale_below = max(tape.stale_below, <int32_t>times[size])
+        if kept:
+            edits[slot] = kept
+        else:
+            del edits[slot]
+    return 0
 
 
 cdef bint is_data(object value, int depth) noexcept:

@@ -17,15 +17,15 @@ import copyreg
 
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
 from fastgrad.record cimport (
-    all_numbers, all_values, attributes_of, describe, handle, is_value, link_children, number_from,
-    number_of, operands_of, paused, read_number, record, set_rule,
+    all_numbers, all_values, attributes_of, describe, failure_hook, handle, is_value, link_children,
+    number_from, number_of, operands_of, paused, read_number, record, set_rule,
 )
 from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU,
-    OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_SIGMOID, OP_SIN, OP_SOFTPLUS,
-    OP_SQRT, OP_TANH, RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc,
-    op_rows, tape,
+    OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_RELU_FLOAT, OP_RELU_LOCAL,
+    OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, OP_TANH_EXP,
+    RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows, tape,
 )
 
 
@@ -41,6 +41,8 @@ cdef extern from "kernels/handle.h":
 
 
 cdef inline void set_data(int32_t slot, double value, bint is_int) noexcept:
+    if tape.dialect.frozen:
+        tape.note_edit(slot)
     tape.val[slot] = value
     tape.flags[slot] = (tape.flags[slot] & ~DATA_INT) | (DATA_INT if is_int else 0)
 
@@ -49,10 +51,12 @@ cdef object new_leaf(object data):
     cdef double value = 0.0
     cdef bint is_int = False
     if not read_number(data, &value, &is_int):
+        if failure_hook is not None:
+            failure_hook("__init__", (data,), {})
         raise TypeError(f"data must be a number, got {describe(data)}")
     cdef object out = handle_alloc(&tape)
     check_room()
-    append_leaf(value, is_int, handle(out))
+    append_leaf(value, is_int and not tape.dialect.floats, handle(out))
     return out
 
 
@@ -79,7 +83,12 @@ cdef object value_call(PyTypeObject *type, PyObject *const *args, size_t nargsf,
     keywords = {}
     if names != NULL:
         keywords = {name: <object>args[count + k] for k, name in enumerate(<tuple>names)}
-    return handle_construct(type, positional, keywords)
+    try:
+        return handle_construct(type, positional, keywords)
+    except Exception:
+        if failure_hook is not None:
+            failure_hook("__init__", positional, keywords)
+        raise
 
 
 @cython.auto_pickle(False)
@@ -146,8 +155,8 @@ cdef class Value:
         slot = handle(self).slot
         if tape.flags[slot] & INNER or (children and tape.flags[slot] & USED):
             raise TypeError(f"{self!r} is part of a graph: make a new Value instead")
-        set_data(slot, value, is_int)
-        entry_set_grad(&tape, slot, 0.0, True)
+        set_data(slot, value, is_int and not tape.dialect.floats)
+        entry_set_grad(&tape, slot, 0.0, tape.dialect.fresh)
         if children and not (tape.pauses and paused()):
             link_children(self, children, factors)
         if _op:
@@ -245,7 +254,9 @@ cdef class Value:
     def __richcmp__(self, other, int comparison):
         cdef double x, y = 0.0
         cdef bint is_int = False
-        if comparison == Py_EQ or comparison == Py_NE:
+        if comparison == Py_EQ or comparison == Py_NE or (
+            tape.dialect.no_comparison & (1 << comparison)
+        ):
             return NotImplemented  # identity
         if is_value(other):
             y = tape.val[handle(other).slot]
@@ -426,6 +437,28 @@ cdef class Value:
         1.0
         """
         return record(OP_COS, <PyObject *>self, <PyObject *>self)
+
+    # As scripts spell them; for a script's own class they get their public names.
+
+    def _relu_max(self):
+        """max(0, x): the int 0 for x <= 0, also for -0.0 and nan."""
+        return record(OP_RELU_MAX, <PyObject *>self, <PyObject *>self)
+
+    def _relu_local(self):
+        """max(0, x), with a float as its local gradient, as in microgpt."""
+        return record(OP_RELU_LOCAL, <PyObject *>self, <PyObject *>self)
+
+    def _relu_float(self):
+        """max(0.0, x): the float 0.0 for x <= 0, also for -0.0 and nan."""
+        return record(OP_RELU_FLOAT, <PyObject *>self, <PyObject *>self)
+
+    def _tanh_by_exp(self):
+        """(exp(2x) - 1) / (exp(2x) + 1), which raises OverflowError from x = 355 on."""
+        return record(OP_TANH_EXP, <PyObject *>self, <PyObject *>self)
+
+    def _sigmoid_by_exp(self):
+        """1 / (1 + exp(-x)), which raises OverflowError for x < -709.78."""
+        return record(OP_SIGMOID_EXP, <PyObject *>self, <PyObject *>self)
 
     def softplus(self):
         """log(1 + exp(x)), without overflow.

@@ -1,8 +1,15 @@
 """Every example runs as its docstring says and prints what it should."""
 
+import gc
+import random
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from oracles import LectureValue
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -20,3 +27,100 @@ def test_moons(tmp_path):
     assert lines[1] == "number of parameters 337"
     assert lines[-1] == "step 19 loss 0.211013, accuracy 91%"
     assert len(lines) == 22
+
+
+# ---- microgpt
+
+IMPORT = "from fastgrad.engine import Value\n"
+ENGINES = {
+    "fastgrad": IMPORT,
+    "micrograd": "from micrograd.engine import Value\n",
+    "lecture": "from oracles import LectureValue as Value\n",
+    "microgpt": "from oracles import SlottedValue as Value\n",
+}
+
+
+def microgpt(engine):
+    """The names that microgpt.py defines when its one import is that of `engine`."""
+    source = (EXAMPLES / "microgpt.py").read_text(encoding="utf-8")
+    assert source.count(IMPORT) == 1
+    assert re.findall(r"(?m)^.*fastgrad.* import .*$|^import fastgrad.*$", source) == [IMPORT[:-1]]
+    names = {"__name__": "microgpt"}
+    exec(compile(source.replace(IMPORT, ENGINES[engine]), "microgpt.py", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def no_collector():
+    """The collector would look at every node of the Python classes again and again."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+def train(engine, steps):
+    """The losses of the first steps, and a name made up after them."""
+    names = microgpt(engine)
+    random.seed(1)
+    model = names["new_model"]()
+    losses = list(names["train"](model, steps))
+    return losses, names["sample"](model, temperature=0.5)
+
+
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "fastgrad"])
+def test_microgpt_is_the_same_on_every_value(engine, no_collector):
+    losses, name = train(engine, steps=3)
+    ours, our_name = train("fastgrad", steps=3)
+    assert losses == pytest.approx(ours, rel=1e-9, abs=0)
+    assert len(losses) == 3
+    assert name == our_name
+
+
+@pytest.mark.parametrize("function", ["exp", "log", "relu"])
+def test_microgpt_makes_by_hand_what_a_value_lacks(function):
+    """micrograd's Value lacks exp and log, the lecture's own lacks relu and log."""
+
+    class Bare(LectureValue):
+        exp = relu = property()  # hasattr finds neither
+
+    x, ours = Bare(0.3), microgpt("fastgrad")["Value"](0.3)
+    assert not hasattr(x, function)
+    out, our_out = microgpt("lecture")[function](x), microgpt("fastgrad")[function](ours)
+    out.backward()
+    our_out.backward()
+    assert (out.data, x.grad) == pytest.approx((our_out.data, ours.grad), rel=1e-15)
+
+
+def test_microgpt_adam_moves_by_the_rate():
+    """Under a steady gradient, of whatever size, Adam moves by the rate."""
+    names = microgpt("fastgrad")
+    parameters = [names["Value"](1.0), names["Value"](1.0)]
+    adam = names["Adam"](parameters)
+    for _ in range(3):
+        for p, gradient in zip(parameters, (0.5, -20.0)):
+            p.grad += gradient
+        adam.step(rate=0.1)
+    assert [p.data for p in parameters] == pytest.approx([0.7, 1.3], rel=1e-6)
+    assert [p.grad for p in parameters] == [0, 0]
+
+
+def test_microgpt_learns():
+    losses, _ = train("fastgrad", steps=30)
+    assert statistics.fmean(losses[-5:]) < statistics.fmean(losses[:5]) - 0.3
+
+
+def run_microgpt(*options):
+    command = [sys.executable, str(EXAMPLES / "microgpt.py"), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def test_microgpt_prints_the_same_each_time():
+    done = run_microgpt("--steps", "25", "--samples", "4", "--seed", "7")
+    assert run_microgpt("--steps", "25", "--samples", "4", "--seed", "7").stdout == done.stdout
+    lines = done.stdout.splitlines()
+    for line, step in zip(lines[:3], (10, 20, 25)):
+        assert re.fullmatch(rf"step   {step} / 25  loss \d\.\d{{4}}", line), line
+    assert len(lines) == 3 + 4
+    assert all(re.fullmatch("[a-z]{0,16}", name) for name in lines[3:])
+    assert re.fullmatch(r"ms a step: \d+\.\d\n", done.stderr)

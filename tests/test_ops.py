@@ -48,6 +48,15 @@ def gelu(x):
     return 0.5 * x * math.erfc(-x / math.sqrt(2))
 
 
+RELU_MAX_EDGES = [
+    ((0.0,), 0, (0,)),
+    ((-0.0,), 0, (0,)),
+    ((-2.0,), 0, (0,)),
+    ((2.0,), 2.0, (1,)),
+    ((NAN,), 0, (0,)),
+    ((INF,), INF, (1,)),
+]
+
 CASES = {
     "ADD": Case(
         "__add__",
@@ -234,6 +243,55 @@ CASES = {
             ((NAN,), NAN, (NAN,)),
         ],
         exact=False,
+    ),
+    "TANH_EXP": Case(
+        "_tanh_by_exp",
+        lambda a: a._tanh_by_exp(),
+        lambda x: (math.exp(2 * x) - 1) / (math.exp(2 * x) + 1),
+        [
+            ((0.0,), 0.0, (1.0,)),
+            ((-400.0,), -1.0, (0.0,)),
+            ((-INF,), -1.0, (0.0,)),
+            ((INF,), NAN, (NAN,)),
+            ((NAN,), NAN, (NAN,)),
+            ((355.0,), OverflowError, None),
+        ],
+    ),
+    "SIGMOID_EXP": Case(
+        "_sigmoid_by_exp",
+        lambda a: a._sigmoid_by_exp(),
+        lambda x: 1 / (1 + math.exp(-x)),
+        [
+            ((0.0,), 0.5, (0.25,)),
+            ((1000.0,), 1.0, (0.0,)),
+            ((INF,), 1.0, (0.0,)),
+            ((-INF,), 0.0, (0.0,)),
+            ((NAN,), NAN, (NAN,)),
+            ((-710.0,), OverflowError, None),
+        ],
+    ),
+    "RELU_MAX": Case("_relu_max", lambda a: a._relu_max(), lambda x: max(0, x), RELU_MAX_EDGES),
+    "RELU_LOCAL": Case(
+        "_relu_local",
+        lambda a: a._relu_local(),
+        lambda x: max(0, x),
+        [
+            (operands, value, partials and tuple(map(float, partials)))
+            for operands, value, partials in RELU_MAX_EDGES
+        ],
+    ),
+    "RELU_FLOAT": Case(
+        "_relu_float",
+        lambda a: a._relu_float(),
+        lambda x: max(0.0, x),
+        [
+            ((0.0,), 0.0, (0,)),
+            ((-0.0,), 0.0, (0,)),
+            ((-2.0,), 0.0, (0,)),
+            ((2.0,), 2.0, (1,)),
+            ((NAN,), 0.0, (0,)),
+            ((INF,), INF, (1,)),
+        ],
     ),
     "LEAKY_RELU": Case(
         "leaky_relu",

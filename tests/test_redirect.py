@@ -89,6 +89,16 @@ def test_a_micrograd_already_imported_is_replaced(real):
     assert python("-c", dedent(code)) == ("real\nTrue True\n", "", 0)
 
 
+def test_load_ext_in_jupyter(real):
+    code = """
+        import importlib
+        importlib.import_module("fastgrad").load_ipython_extension(None)  # what %load_ext does
+        from micrograd.engine import Value
+        print(Value.__module__)
+    """
+    assert python("-c", dedent(code)) == ("fastgrad.engine\n", "", 0)
+
+
 def test_no_other_submodule_comes_from_fastgrad_or_the_real_micrograd(real):
     code = """
         import fastgrad
@@ -406,7 +416,7 @@ def test_spawned_processes_are_redirected(real, folder, args):
 def test_no_arguments_print_the_usage():
     run = python("-m", "fastgrad")
     assert (run.out, run.status) == ("", 2)
-    assert run.err.startswith("usage: python -m fastgrad SCRIPT.py [args] ")
+    assert run.err.startswith("usage: python -m fastgrad [options] SCRIPT.py [args] ")
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -425,6 +435,11 @@ def test_version():
     [
         (["-m"], "python -m fastgrad: -m needs the name of a module\n"),
         (["--fast", "script.py"], "python -m fastgrad: no option --fast\n"),
+        (["--quiet", "--fast"], "python -m fastgrad: no option --fast\n"),
+        (
+            ["--compare"],
+            "python -m fastgrad: --compare needs a script, a notebook or -m MODULE after it\n",
+        ),
     ],
 )
 def test_bad_command_line(args, message):

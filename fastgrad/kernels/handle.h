@@ -96,6 +96,11 @@ static Py_NO_INLINE int handle_setattro_rest(PyObject *object, PyObject *name, P
         entry_set_grad(tape, ((Handle *)object)->slot, grad, 1);
         return 0;
     }
+    if (tape->dialect.may_set) {
+        PyObject *allowed = PyObject_CallFunctionObjArgs(tape->dialect.may_set, object, name, NULL);
+        if (!allowed) return -1;
+        Py_DECREF(allowed);
+    }
     if (PyObject_GenericSetAttr(object, name, value) < 0) {
         if (!value && PyErr_ExceptionMatches(PyExc_NotImplementedError)) /* Cython's property */
             PyErr_Format(PyExc_AttributeError, "cannot delete %R: every Value has it", name);
@@ -115,6 +120,7 @@ static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
     const int32_t slot = ((Handle *)object)->slot;
     if (value && PyFloat_CheckExact(value) && Py_TYPE(object) == tape->type) {
         if (name == name_data) {
+            if (tape->dialect.frozen) tape->note_edit(slot);
             tape->val[slot] = PyFloat_AS_DOUBLE(value);
             tape->flags[slot] &= ~DATA_INT;
             return 0;

@@ -56,7 +56,14 @@ enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
   OP(EXP,        "exp",        1, 1, exp(x),              z,                0.0,                  \
      0, 0, 0,   isinf(z) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,    IN(-3, 3),    IN(0, 0))        \
   OP(TANH,       "tanh",       1, 1, tanh(x),             1.0 - z * z,      0.0,                  \
-     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))
+     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
+  /* As scripts write it: max(0, x); the same with a float as its partial; max(0.0, x). */        \
+  OP(RELU_MAX,   "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     ix || !(x > 0),      1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+  OP(RELU_LOCAL, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     ix || !(x > 0),      0,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+  OP(RELU_FLOAT, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     ix && x > 0,         1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))
 
 /* Reverse rules that call libm or can fail. */
 #define FASTGRAD_LIBM_OPS(OP)                                                                     \
@@ -81,7 +88,14 @@ enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
   OP(SOFTPLUS,   "softplus",   1, 1, softplus(x),         sigmoid(x),       0.0,                  \
      0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
   OP(GELU,       "gelu",       1, 1, gelu(x),             gelu_dx(x),       0.0,                  \
-     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))
+     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
+  /* As scripts write it: (exp(2x) - 1) / (exp(2x) + 1), 1 / (1 + exp(-x)); both overflow. */     \
+  OP(TANH_EXP,   "tanh",       1, 1, (exp(2 * x) - 1) / (exp(2 * x) + 1),  1.0 - z * z,  0.0,     \
+     0, 0, 0,   isinf(exp(2 * x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                          \
+                                                                   IN(-3, 3),    IN(0, 0))        \
+  OP(SIGMOID_EXP, "sigmoid",   1, 1, 1 / (1 + exp(-x)),   z * (1 - z),      0.0,                  \
+     0, 0, 0,   isinf(exp(-x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                             \
+                                                                   IN(-3, 3),    IN(0, 0))
 
 #define FASTGRAD_OPS(OP) FASTGRAD_LIGHT_OPS(OP) FASTGRAD_LIBM_OPS(OP)
 

@@ -40,6 +40,18 @@ typedef struct Handle {
 
 #define HANDLES_AT_REST 512
 
+/* In what a script's own Value differs from micrograd's (adopt.py); micrograd's own otherwise. */
+typedef struct Dialect {
+    uint8_t fresh;            /* GRAD_INT if a new grad is the int 0, 0 if it is 0.0 */
+    uint8_t seed;             /* GRAD_INT if backward() starts from 1, 0 if from 1.0 */
+    uint8_t floats;           /* the constructor makes its data a float */
+    uint8_t no_reflected;     /* a bit for each operator that takes no number on its left */
+    uint8_t no_comparison;    /* a bit for each of Py_LT, ... */
+    uint8_t no_value_power;   /* an exponent must be a number */
+    uint64_t frozen;          /* a bit for each op whose partials are those of its recording */
+    PyObject *may_set;        /* may_set(handle, name) raises unless there is such a slot; or NULL */
+} Dialect;
+
 typedef struct Tape {
     double *val, *adj;
     int32_t *a, *b;
@@ -56,9 +68,12 @@ typedef struct Tape {
     uint64_t collections;    /* so that cached slots know when they are old */
     int pins;                /* somebody holds slots (a sweep, say): entries must not move */
     int pauses;              /* no_grad contexts open in any thread */
+    Dialect dialect;
     PyTypeObject *type;      /* Value */
     void (*root_died)(void);
     void (*store_attributes)(int32_t slot, Handle *);
+    void (*note_edit)(int32_t slot); /* call before the data of an entry in a graph changes */
+    int32_t stale_below;     /* entries below may have operands whose data has changed; else 0 */
     Handle *at_rest[HANDLES_AT_REST];
     int resting;
 } Tape;

@@ -1,0 +1,208 @@
+"""Would the rest of a program notice that its class ``Value`` has been replaced?
+
+This module lets you ask a `Program` for what fastgrad's Value cannot do as the class did it: data
+that are no real numbers, NumPy numbers where one sees that they are NumPy's, looking into objects
+or at source code, arguments that its constructor does not know.
+
+Invariant: each function returns the reason in words, or None; nothing is executed.
+
+Limitations: data are followed no further than the expression that constructs a Value.
+"""
+
+import ast
+from collections.abc import Iterator
+
+from fastgrad.shapes import Program
+
+# Modules whose numbers are no floats, and modules that look at classes and source code.
+OTHER_NUMBERS = ("fractions", "decimal", "cmath", "mpmath", "sympy", "gmpy2")
+OTHER_TENSORS = ("torch", "jax", "tensorflow", "cupy")
+ONLOOKERS = ("inspect", "dis", "pydoc", "tracemalloc", "objgraph")
+# Modules that hand out NumPy numbers.
+ARRAYS = ("numpy", "pandas", "scipy", "sklearn", "torchvision", "datasets")
+PRYING = ("__dict__", "__code__", "__closure__", "__defaults__", "__annotations__", "__doc__")
+ARRAY_MAKERS = frozenset(
+    ("array", "asarray", "arange", "linspace", "zeros", "ones", "eye", "full", "empty", "tensor")
+) | {"zeros_like", "ones_like", "full_like", "meshgrid", "stack", "concatenate", "reshape"}
+# Functions from whose result one cannot tell what kind of numbers they were given.
+CONSUMERS = frozenset(
+    ("sum", "max", "min", "len", "any", "all", "float", "int", "zip", "enumerate", "set")
+) | {"Counter", "mean", "dot"}
+
+
+def other_data(program: Program, class_name: str, gone: set[ast.AST]) -> str | None:
+    """Data that are no real numbers, as far as one can see.
+
+    Examples
+    --------
+    >>> other_data(Program([ast.parse("v = Value([1, 2])")]), "Value", set())
+    'its data is a list (line 1)'
+    """
+    for module in (*OTHER_NUMBERS, *OTHER_TENSORS):
+        if program.imports(module):
+            return f"the program imports {module}, whose numbers are no floats"
+    for node in program.walk(gone):
+        if isinstance(node, ast.Constant) and isinstance(node.value, complex):
+            return f"the program computes with complex numbers (line {node.lineno})"
+    for call in program.calls(class_name, gone):
+        for arg in [*call.args[:1], *(k.value for k in call.keywords if k.arg == "data")]:
+            what = _no_number(arg, class_name)
+            if what:
+                return f"its data is {what} (line {call.lineno})"
+    return None
+
+
+def _no_number(node: ast.expr, class_name: str) -> str | None:
+    match node:
+        case ast.List() | ast.ListComp():
+            return "a list"
+        case ast.Tuple() | ast.Set() | ast.Dict() | ast.SetComp() | ast.DictComp():
+            return "a collection"
+        case ast.JoinedStr() | ast.Constant(value=str()):
+            return "a string"
+        case ast.Constant(value=None | bytes()):
+            return "no number"
+        case ast.Call(func=ast.Name(id=name)) if name == class_name:
+            return f"a {name}"
+        case ast.Call(func=ast.Attribute(attr=name)) if name in ARRAY_MAKERS:
+            return "an array"
+        case ast.Call(func=ast.Attribute(attr="rand" | "randn"), args=[_, *_]):
+            return "an array"
+        case ast.BinOp(left=left, right=right):
+            return _no_number(left, class_name) or _no_number(right, class_name)
+    return None
+
+
+def onlookers(program: Program, gone: set[ast.AST]) -> str | None:
+    """Code that looks at classes, objects and source instead of using them."""
+    for module in ONLOOKERS:
+        if program.imports(module):
+            return f"the program imports {module}"
+    own = {id(node) for node in _of_other_classes(program)}
+    for node in program.walk(gone):
+        match node:
+            case ast.Attribute(attr=name, value=value) if name in PRYING and id(value) not in own:
+                return f"the program looks into {name} (line {node.lineno})"
+            case ast.Call(func=ast.Name(id="vars" | "dir" | "help" as name), args=[arg, *_]):
+                if not isinstance(arg, ast.Name) or (id(arg) not in own and arg.id not in _OPTIONS):
+                    return f"the program looks into an object by {name} (line {node.lineno})"
+    return None
+
+
+_OPTIONS = ("args", "opt", "opts", "config", "cfg", "hparams")  # an argparse.Namespace, usually
+
+
+def _of_other_classes(program: Program) -> Iterator[ast.AST]:
+    """Every ``self`` in classes that have nothing of a Value: they may look into themselves."""
+    for tree in program.trees:
+        for statement in tree.body:
+            if isinstance(statement, ast.ClassDef):
+                names = {s.name for s in statement.body if isinstance(s, ast.FunctionDef)}
+                if "__mul__" not in names and not statement.bases:
+                    for node in ast.walk(statement):
+                        if isinstance(node, ast.Name) and node.id == "self":
+                            yield node
+
+
+def numpy_kinds(program: Program, gone: set[ast.AST]) -> str | None:
+    """Lists of ``.data`` in a program with NumPy, whose numbers look different in a list.
+
+    fastgrad reads ``np.float64`` back as float, which prints alike except in a collection.
+
+    Examples
+    --------
+    >>> code = "import numpy as np\\nprint([p.data for p in ps])"
+    >>> numpy_kinds(Program([ast.parse(code)]), set())
+    'NumPy numbers would look different in a list (line 2)'
+    """
+    if not program.imports(*ARRAYS):
+        return None
+    consumed: set[int] = set()
+    for node in program.walk(gone):
+        match node:
+            case ast.Call(func=func, args=args):
+                name = getattr(func, "id", getattr(func, "attr", ""))
+                if name in CONSUMERS or name in ARRAY_MAKERS or _of_module(func):
+                    consumed.update(map(id, args))
+                if name in ("print", "str", "repr", "format", "append", "extend") and any(
+                    isinstance(arg, (ast.Tuple, ast.Dict)) and _shows_kind(arg) for arg in args
+                ):
+                    return f"NumPy numbers would look different in a list (line {node.lineno})"
+                if name in ("type", "repr") and any(map(_shows_kind, args)):
+                    return f"NumPy numbers have another {name} (line {node.lineno})"
+            case ast.FormattedValue(value=value, conversion=114) if _shows_kind(value):  # !r
+                return f"NumPy numbers have another repr (line {node.lineno})"
+            case ast.List() | ast.ListComp() | ast.Dict() | ast.DictComp() | ast.Set():
+                if id(node) not in consumed and _shows_kind(node):
+                    return f"NumPy numbers would look different in a list (line {node.lineno})"
+    return None
+
+
+def _of_module(func: ast.expr) -> bool:
+    return (
+        isinstance(func, ast.Attribute)
+        and isinstance(func.value, ast.Name)
+        and func.value.id in ("np", "numpy", "plt", "math", "statistics")
+    )
+
+
+def _shows_kind(node: ast.AST) -> bool:
+    """Does the expression hold a number of the kind that some ``.data`` or ``.grad`` has?"""
+    match node:
+        case ast.Attribute(attr="data" | "grad"):
+            return True
+        case ast.BinOp(left=left, right=right):
+            return _shows_kind(left) or _shows_kind(right)
+        case ast.UnaryOp(operand=operand):
+            return _shows_kind(operand)
+        case ast.IfExp(body=body, orelse=orelse):
+            return _shows_kind(body) or _shows_kind(orelse)
+        case ast.Call(func=ast.Name(id="round" | "abs"), args=[arg, *_]):
+            return _shows_kind(arg)
+        case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
+            return any(map(_shows_kind, elements))
+        case ast.ListComp(elt=element) | ast.SetComp(elt=element):
+            return _shows_kind(element)
+        case ast.Dict(values=values):
+            return any(map(_shows_kind, values))
+        case ast.DictComp(value=value):
+            return _shows_kind(value)
+    return False
+
+
+def arguments(
+    program: Program, class_name: str, gone: set[ast.AST], roles: dict[str, str]
+) -> str | None:
+    """Arguments that fastgrad's own constructor would not take as the class's does.
+
+    Parameters
+    ----------
+    roles : dict
+        For each parameter of the class's constructor, in order: ``"data"``, ``"children"``,
+        ``"op"``, ``"local_grads"``, ``"label"``, or anything else.
+
+    Examples
+    --------
+    >>> program = Program([ast.parse("v = Value(2.0, 'a')")])
+    >>> arguments(program, "Value", set(), {"data": "data", "label": "label"})
+    'label is given at position 2 (line 1)'
+    """
+    own = list(roles)
+    for call in program.calls(class_name, gone):
+        named = [keyword.arg for keyword in call.keywords]
+        given = own[1 : len(call.args)]
+        if any(isinstance(a, ast.Starred) for a in call.args) or None in named:
+            given = own[1:]
+        for k, name in enumerate(given):
+            if k >= len(_POSITIONS) or roles[name] not in _POSITIONS[k]:
+                return f"{name} is given at position {k + 2} (line {call.lineno})"
+        if len(call.args) > len(own):
+            return f"too much is given (line {call.lineno})"
+        for keyword in filter(None, named):
+            if keyword.lstrip("_") != roles.get(keyword) or keyword not in _KEYWORDS:
+                return f"{keyword}= is given (line {call.lineno})"
+    return None
+
+
+_POSITIONS = (("children",), ("op", "local_grads"), ("label",))
+_KEYWORDS = ("data", "_children", "children", "_op", "op", "local_grads", "label")
