@@ -8,16 +8,22 @@ result. Times are in seconds; what they are compared with is in ``ratios.py``.
 import gc
 import multiprocessing
 import random
+import re
+import subprocess
+import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache, partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import workloads as w
 from workloads import FASTGRAD, MICROGRAD
 
+SCRIPTS = Path(__file__).parent / "scripts"
 ROUNDS = 9  # of a duel
 STEPS = {"micrograd": 1, "fastgrad": 100}  # of the demo, in a round
 
@@ -73,6 +79,43 @@ def attribute(statement, objects, unrolled):
         return seconds / w.ACCESSES
 
     return run
+
+
+def script(name):
+    """Contestants: a script as a user has it, run plain and by the runner; seconds a step."""
+
+    def run(*runner):
+        command = [sys.executable, *runner, str(SCRIPTS / name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        outputs.add(done.stdout)
+        assert len(outputs) == 1, f"{name} does not print the same by {' '.join(command)}"
+        return float(re.search(r"ms a step: (\S+)", done.stderr)[1]) / 1e3
+
+    outputs = set()
+    return {
+        "python": run,
+        "python -m fastgrad": partial(run, "-m", "fastgrad"),
+    }
+
+
+def start_up():
+    """Contestants: processes that import NumPy, or replace a script's own class; seconds."""
+    source = (SCRIPTS / "microgpt_script.py").read_text()
+    shortest = source[: source.index("\n\n\n", source.index("class Value"))]
+
+    def run(*arguments, script=""):
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+            file.write(script)
+            file.flush()
+            command = [sys.executable, *arguments] + [file.name] * bool(script)
+            seconds, done = timed(partial(subprocess.run, capture_output=True), command)
+        assert done.returncode == 0 and (b"replaced" in done.stderr) == bool(script)
+        return seconds
+
+    return {
+        "python with numpy": partial(run, "-c", "import numpy"),
+        "python -m fastgrad": partial(run, "-m", "fastgrad", script=shortest),
+    }
 
 
 def demo_steps(engine, gc_on):

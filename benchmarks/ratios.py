@@ -56,6 +56,7 @@ def promises():
         yield f"demo's training step: micrograd / fastgrad, {GC[on]}", ratios, "at least", bound
 
     yield from promises_of_graphs()
+    yield from promises_of_scripts()
 
 
 def promises_of_attributes():
@@ -114,6 +115,20 @@ def promises_of_graphs():
     del root
     seconds = time.perf_counter() - start
     yield "seconds of a chain of 10^7: record, backward, delete", seconds, "works", None
+
+
+def promises_of_scripts():
+    """The runner on scripts that carry their own class Value, gc on, against plain Python."""
+    for name, what, bound in (
+        ("lecture_moons.py", "lecture-style moons, a step", 10),
+        ("microgpt_script.py", "microgpt-style step", 8),
+    ):
+        seconds = c.alternate(3, c.script(name))
+        ratios = seconds["python"] / seconds["python -m fastgrad"]
+        yield f"{what}: python / python -m fastgrad", ratios, "at least", bound
+    seconds = c.alternate(11, c.start_up())
+    extra = 1e3 * (seconds["python -m fastgrad"] - seconds["python with numpy"])
+    yield "ms of start-up over python with numpy, a class replaced", extra, "at most", 150
 
 
 def print_promises():

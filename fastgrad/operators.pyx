@@ -29,6 +29,18 @@ ELEMENTWISE = (operator.add, operator.sub, operator.mul, operator.truediv, opera
 
 cdef object mixed(int kind, object left, object right):
     """The other operators, and numbers on either side, spelled as micrograd spells them."""
+    if kind != OVER or failure_hook is None:
+        return spelled(kind, left, right)
+    # A script's own class fails in the power that its division is made of; it shall say so.
+    try:
+        return spelled(kind, left, right)
+    except ArithmeticError as error:
+        failure = error
+    failure_hook("__truediv__", left, right)
+    raise failure
+
+
+cdef object spelled(int kind, object left, object right):
     cdef bint from_left = is_value(left), from_right = is_value(right)
     cdef bint is_int = False
     cdef double number = 0.0

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+TWICE = "when an operand is used twice"
 FORWARD, GRADIENT = 1e-12, 1e-9  # relative, above 1; forward counts only for another formula
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**"}
 FUNCTIONS = frozenset(
@@ -79,6 +80,11 @@ def observe(engine: Engine, probe: Probe) -> Observed:
     except Exception as error:
         return [*seen, ("gradient", Raised(type(error).__name__))]
     return seen + [("gradient", v.grad) for v in (root, *watched)]
+
+
+def always_fails(engine: Engine, probes: Iterable[Probe]) -> bool:
+    """Does an operation raise whatever it is given, say as an operator that it uses is missing?"""
+    return all(isinstance(observe(engine, probe)[0][1], Raised) for probe in probes)
 
 
 def same(got: Any, expected: Any) -> bool:
@@ -174,7 +180,7 @@ def function_probes(name: str, extreme: bool = True) -> list[Probe]:
             v = engine.Value(x)
             return engine.call(name, v) + engine.call(name, v), [v]
 
-        return Probe(name, "when an operand is used twice", make)
+        return Probe(name, TWICE, make)
 
     points = (*_MODERATE, *_EXTREME) if extreme else _MODERATE
     return [*map(at, points), twice(0.5), twice(2.5)]
@@ -228,8 +234,8 @@ def operator_probes(method: str) -> list[Probe]:
         if not reflected:
             probes = [*(with_values(x, y) for x, y in _PAIRS), *probes]
             probes.append(Probe(method, "when both operands are the same", with_itself))
-            probes.append(Probe(method, "when an operand is used twice", twice))
-    return [*probes, Probe(method, "when an operand is used twice", twice_with_number)]
+            probes.append(Probe(method, TWICE, twice))
+    return [*probes, Probe(method, TWICE, twice_with_number)]
 
 
 def value_power_probes() -> list[Probe]:
@@ -254,6 +260,17 @@ def _uneven(engine: Engine) -> tuple[Any, list[Any]]:
     f = e + d
     g = f * e + c
     return g * d + a, [a, b, c, d, e, f, g]
+
+
+def chain_probes() -> list[Probe]:
+    """A value two operations below the root, used once: rules run from the root down."""
+
+    def make(engine: Engine) -> tuple[Any, list[Any]]:
+        a, b, c = (engine.Value(x) for x in (2.0, 3.0, 5.0))
+        inner = a + b
+        return inner * c, [a, b, c, inner]
+
+    return [Probe("backward", "in a chain", make)]
 
 
 def _diamond(engine: Engine) -> tuple[Any, list[Any]]:
@@ -294,7 +311,7 @@ def backward_probes() -> list[Probe]:
     """Probes of ``backward``: the order, the seed, a second call, a second loss."""
     return [
         Probe("backward", "for the root itself", _seed),
-        Probe("backward", "when an operand is used twice", _shared_leaf),
+        Probe("backward", TWICE, _shared_leaf),
         Probe("backward", "when a value is used at different depths", _diamond),
         Probe("backward", "when a value is used at different depths", _uneven),
         Probe("backward", "in a sum of terms with shared operands", _mean),

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from fastgrad import engine, nn
 
 _Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
-_RUNNERS = {str(Path(__file__).with_name(f"{name}.py")) for name in ("redirect", "adopt")}
+_RUNNERS = {str(Path(__file__).with_name(f"{name}.py")) for name in ("redirect", "adopt", "role")}
 PyCF_ONLY_AST = 0x400  # ast's, whose import would cost every script some milliseconds
 _run_as_main: Callable[..., None] = vars(runpy)["_run_module_as_main"]  # what python -m calls
 
@@ -249,24 +249,30 @@ def _trimming(hook: _Hook) -> _Hook:
             below = below.tb_next
         # Else it is another exception than the program's, say an interrupt on the way out.
         if below:
-            below = _without_fastgrad(below.tb_next)
-            error.__traceback__ = sys.last_traceback = traceback = below
+            error.__traceback__ = below.tb_next
+            _trim(error)
+            sys.last_traceback = traceback = error.__traceback__
         hook(kind, error, traceback)
 
     return trimmed
 
 
-def _without_fastgrad(traceback: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of the runner's files and of the extensions."""
-    kept = []
-    while traceback:
-        path = Path(traceback.tb_frame.f_code.co_filename)
-        if path.suffix not in (".pyx", ".pxd") and str(path) not in _RUNNERS:
-            kept.append(traceback)
-        traceback = traceback.tb_next
-    for frame in reversed(kept):
-        traceback = TracebackType(traceback, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
-    return traceback
+def _trim(error: BaseException) -> None:
+    """Leave out the frames of the runner's files and of the extensions, also of its causes."""
+    waiting, seen = [error], set()
+    while waiting:
+        error = waiting.pop()
+        seen.add(id(error))
+        waiting += [e for e in (error.__cause__, error.__context__) if e and id(e) not in seen]
+        kept, traceback = [], error.__traceback__
+        while traceback:
+            path = Path(traceback.tb_frame.f_code.co_filename)
+            if path.suffix not in (".pyx", ".pxd") and str(path) not in _RUNNERS:
+                kept.append(traceback)
+            traceback = traceback.tb_next
+        for frame in reversed(kept):
+            traceback = TracebackType(traceback, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+        error.__traceback__ = traceback
 
 
 class _SpawnFinder:

@@ -44,6 +44,14 @@ def other_data(program: Program, class_name: str, gone: set[ast.AST]) -> str | N
     for node in program.walk(gone):
         if isinstance(node, ast.Constant) and isinstance(node.value, complex):
             return f"the program computes with complex numbers (line {node.lineno})"
+    for node in program.walk(gone):
+        match node:
+            case ast.Assign(
+                targets=[ast.Attribute(value=owner, attr="data" | "grad")], value=value
+            ):
+                what = _no_number(value, class_name)
+                if what and not (isinstance(owner, ast.Name) and owner.id == "self"):
+                    return f"it is assigned {what} (line {node.lineno})"
     for call in program.calls(class_name, gone):
         for arg in [*call.args[:1], *(k.value for k in call.keywords if k.arg == "data")]:
             what = _no_number(arg, class_name)
@@ -62,6 +70,8 @@ def _no_number(node: ast.expr, class_name: str) -> str | None:
             return "a string"
         case ast.Constant(value=None | bytes()):
             return "no number"
+        case ast.Constant(value=bool()) | ast.Compare() | ast.BoolOp():
+            return "a truth value"
         case ast.Call(func=ast.Name(id=name)) if name == class_name:
             return f"a {name}"
         case ast.Call(func=ast.Attribute(attr=name)) if name in ARRAY_MAKERS:
@@ -73,8 +83,16 @@ def _no_number(node: ast.expr, class_name: str) -> str | None:
     return None
 
 
-def onlookers(program: Program, gone: set[ast.AST]) -> str | None:
-    """Code that looks at classes, objects and source instead of using them."""
+def onlookers(
+    program: Program, class_name: str, gone: set[ast.AST], redefined: set[str]
+) -> str | None:
+    """Code that looks at classes, objects and source, or replaces methods, of all things.
+
+    Parameters
+    ----------
+    redefined : set of str
+        Methods that others use, so that replacing one later would change those too.
+    """
     for module in ONLOOKERS:
         if program.imports(module):
             return f"the program imports {module}"
@@ -83,6 +101,10 @@ def onlookers(program: Program, gone: set[ast.AST]) -> str | None:
         match node:
             case ast.Attribute(attr=name, value=value) if name in PRYING and id(value) not in own:
                 return f"the program looks into {name} (line {node.lineno})"
+            case ast.Attribute(attr=name, value=ast.Name(id=owner), ctx=ast.Store()) if (
+                owner == class_name and name in redefined
+            ):
+                return f"the program replaces {class_name}.{name} (line {node.lineno})"
             case ast.Call(func=ast.Name(id="vars" | "dir" | "help" as name), args=[arg, *_]):
                 if not isinstance(arg, ast.Name) or (id(arg) not in own and arg.id not in _OPTIONS):
                     return f"the program looks into an object by {name} (line {node.lineno})"
