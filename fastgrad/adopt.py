@@ -225,6 +225,7 @@ class _Adoption:
 
     def shows_other_graph(self, method: str) -> bool:
         """Would a drawing of the graph show that the method has been replaced?"""
+        labels = dict(self.labels)
         for x in 2.0, 3.0:
             theirs, ours = (self.example(engine, method, x) for engine in (self.theirs, self.ours))
             for attribute, kind in self.traits.children.items():
@@ -233,10 +234,12 @@ class _Adoption:
                     return True
             if self.traits.op in self.used:
                 label = getattr(theirs, self.traits.op)
-                # Of powers fastgrad shows the exponent, as micrograd does.
-                known = "**" if ours._op.startswith("**") and label != ours._op else ours._op
-                if self.labels.setdefault(known, label) != label:
+                # Of a power fastgrad shows the exponent, as micrograd does: f"**{n}".
+                exponent = ours._op.startswith("**") and ours._op != "**"
+                known = "**n" if exponent and label != ours._op else ours._op
+                if labels.setdefault(known, label) != label:
                     return True
+        self.labels = labels
         return False
 
     def look_at_partials(self, replaced: set[str]) -> None:

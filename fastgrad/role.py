@@ -228,7 +228,8 @@ def _held_in(kind: Callable[[Any], Any], operands: Callable[[Any], Any]) -> prop
 def _relabelled(native: Any, labels: dict[Any, Any]) -> property:
     def get(v: Any) -> Any:
         label = native.__get__(v)
-        return labels.get("**" if label.startswith("**") and "**" in labels else label, label)
+        power = label.startswith("**") and label not in labels
+        return labels.get("**n" if power else label, label)
 
     return property(get, native.__set__)
 
