@@ -28,15 +28,31 @@ from fastgrad import proof, uses
 from fastgrad.engine import Value
 from fastgrad.proof import Engine
 from fastgrad.role import Role
-from fastgrad.shapes import Left, Program, candidates, impurity, is_composed, objection
+from fastgrad.shapes import (
+    Left,
+    Program,
+    candidates,
+    impurity,
+    is_composed,
+    objection,
+    parameters,
+)
 from fastgrad.traits import Source, Traits, shape
 
 HOOK = "__fastgrad_adopt__"
-_ONCE = ("__add__", "__mul__")
 # What others are made of comes first, so that a bug is found where it is.
 _ORDER = (
-    *_ONCE,
-    *("__radd__", "__rmul__", "__neg__", "__pow__", "__rpow__", "__sub__", "__rsub__"),
+    *(
+        "__add__",
+        "__mul__",
+        "__radd__",
+        "__rmul__",
+        "__neg__",
+        "__pow__",
+        "__rpow__",
+        "__sub__",
+        "__rsub__",
+    ),
     *("__truediv__", "__rtruediv__", *sorted(proof.FUNCTIONS - {"__neg__"})),
 )
 SPELLINGS = {  # fastgrad's method, then other formulas for it
@@ -144,6 +160,7 @@ class _Adoption:
             if function and not is_composed(function, self.source.name)
         }
         self.used = self.source.program.attributes(local)
+        self.check_rules(known)
         self.role = Role(self.source, self.traits, scratch)
         self.role.speak()
         replaced = known - self.prove(known)
@@ -166,6 +183,26 @@ class _Adoption:
         if self.source.program.imports("micrograd", "fastgrad"):
             raise Left("the program imports micrograd or fastgrad too")
 
+    def check_rules(self, known: set[str]) -> None:
+        """Refuse methods that ask an operand for more than its numbers, say for requires_grad."""
+        plain = {"data", "grad", "_backward", "label", self.traits.op, self.traits.local}
+        more = self.traits.attributes.keys() - plain - self.traits.children.keys()
+        for statement in self.source.node.body:  # a switch for all instances
+            if isinstance(statement, ast.Assign):
+                more |= {getattr(target, "id", "") for target in statement.targets}
+        more -= self.source.methods.keys()
+        if parameters(self.source.methods["backward"]) != []:
+            raise Left("backward takes an argument")
+        for name in sorted(known):
+            for node in ast.walk(self.source.methods[name]):
+                of_class = isinstance(node, ast.Attribute) and (
+                    isinstance(node.value, ast.Name) and node.value.id == self.source.name
+                )
+                if isinstance(node, ast.Attribute) and (
+                    of_class or (node.attr in more and name != "__init__")
+                ):
+                    raise Left(f"{name} depends on {node.attr} (line {node.lineno})")
+
     def known_methods(self) -> set[str]:
         """The methods that fastgrad has too, which are replaced if they agree."""
         return {"__init__", "backward", *_ORDER} & self.source.methods.keys()
@@ -178,11 +215,11 @@ class _Adoption:
         self.compare(proof.backward_probes()[:1])
         if not proof.reaches_operands(self.theirs):
             raise Left("backward leaves the grads of the operands as they are")
-        once = [
-            p for name in _ONCE for p in proof.operator_probes(name) if p.situation != proof.TWICE
-        ]
-        if not proof.compare(self.theirs, self.ours, once):
-            self.compare(proof.chain_probes(), exact=False)
+        if not proof.reaches_down(self.theirs):
+            raise Left("backward leaves the grads two operations below the root as they are")
+        # Other probes multiply and add, so these two come first, each without the other.
+        alone = [p for p in proof.operator_probes("__add__") if p.situation != proof.BELOW]
+        self.compare([*alone, *proof.operator_probes("__mul__")], exact=False)
         for name in _ORDER:
             if name not in known:
                 continue
@@ -242,6 +279,9 @@ class _Adoption:
         self.labels = labels
         return False
 
+    def uses_graph(self) -> bool:
+        return any(name in self.used for name in self.traits.children)
+
     def look_at_partials(self, replaced: set[str]) -> None:
         """Which operations keep the partials of their forward pass, as microgpt's do?"""
         frozen = set()
@@ -282,6 +322,7 @@ class _Adoption:
             uses.onlookers(self.source.program, self.source.name, gone, replaced),
             uses.other_data(self.source.program, self.source.name, gone),
             uses.numpy_kinds(self.source.program, gone),
+            uses.identities(self.source.program, gone) if self.uses_graph() else None,
         ):
             if why:
                 raise Left(why)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-TWICE = "when an operand is used twice"
+TWICE, BELOW = "when an operand is used twice", "below another operation"
 FORWARD, GRADIENT = 1e-12, 1e-9  # relative, above 1; forward counts only for another formula
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**"}
 FUNCTIONS = frozenset(
@@ -182,8 +182,15 @@ def function_probes(name: str, extreme: bool = True) -> list[Probe]:
 
         return Probe(name, TWICE, make)
 
+    def below(x: float) -> Probe:
+        def make(engine: Engine) -> tuple[Any, list[Any]]:
+            v = engine.Value(x)
+            return engine.call(name, v) * 3.0, [v]
+
+        return Probe(name, BELOW, make)
+
     points = (*_MODERATE, *_EXTREME) if extreme else _MODERATE
-    return [*map(at, points), twice(0.5), twice(2.5)]
+    return [*map(at, points), twice(0.5), twice(2.5), below(0.5), below(2.5)]
 
 
 def operator_probes(method: str) -> list[Probe]:
@@ -225,6 +232,14 @@ def operator_probes(method: str) -> list[Probe]:
         )
         return first + second, [v]
 
+    def below(engine: Engine) -> tuple[Any, list[Any]]:
+        v = engine.Value(3.0)
+        return (function(2, v) if reflected else function(v, 2)) * 5.0, [v]
+
+    def below_with_values(engine: Engine) -> tuple[Any, list[Any]]:
+        a, b = engine.Value(3.0), engine.Value(-2.0)
+        return function(a, b) * 5.0, [a, b]
+
     if name == "pow" or name == "rpow":
         pairs = _POWERS if name == "pow" else ((2.0, 2), (3, 0.5), (1.5, 3.0), (-1, 2))
         probes = [with_number(x, n) for x, n in pairs]
@@ -235,7 +250,8 @@ def operator_probes(method: str) -> list[Probe]:
             probes = [*(with_values(x, y) for x, y in _PAIRS), *probes]
             probes.append(Probe(method, "when both operands are the same", with_itself))
             probes.append(Probe(method, TWICE, twice))
-    return [*probes, Probe(method, TWICE, twice_with_number)]
+            probes.append(Probe(method, BELOW, below_with_values))
+    return [*probes, Probe(method, TWICE, twice_with_number), Probe(method, BELOW, below)]
 
 
 def value_power_probes() -> list[Probe]:
@@ -260,17 +276,6 @@ def _uneven(engine: Engine) -> tuple[Any, list[Any]]:
     f = e + d
     g = f * e + c
     return g * d + a, [a, b, c, d, e, f, g]
-
-
-def chain_probes() -> list[Probe]:
-    """A value two operations below the root, used once: rules run from the root down."""
-
-    def make(engine: Engine) -> tuple[Any, list[Any]]:
-        a, b, c = (engine.Value(x) for x in (2.0, 3.0, 5.0))
-        inner = a + b
-        return inner * c, [a, b, c, inner]
-
-    return [Probe("backward", "in a chain", make)]
 
 
 def _diamond(engine: Engine) -> tuple[Any, list[Any]]:
@@ -352,6 +357,14 @@ def reaches_operands(engine: Engine) -> bool:
     (a + b).backward()
     (b * c).backward()
     return any(v.grad != 0 for v in (a, b, c))
+
+
+def reaches_down(engine: Engine) -> bool:
+    """And two operations below the root?  Not if rules run from the leaves up."""
+    a, b, c = (engine.Value(x) for x in (2.0, 3.0, 5.0))
+    ((a + b) * c).backward()
+    ((a * b) + c).backward()
+    return bool(a.grad != 0)
 
 
 def compare_method(theirs: Any, ours: Any, name: str) -> str | None:

@@ -138,7 +138,8 @@ def _is_plain(statement: ast.stmt, found: dict[str, Function]) -> bool:
         case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
             if isinstance(value, ast.Lambda) or (isinstance(value, ast.Name) and value.id in found):
                 return True
-            return _is_literal(value)
+            slots = isinstance(statement, ast.Assign) and _is_name(statement.targets, "__slots__")
+            return _is_literal(value) or (slots and isinstance(value, ast.List))
     return False
 
 
@@ -147,7 +148,11 @@ def _is_literal(value: ast.expr) -> bool:
         literal = ast.literal_eval(value)
     except ValueError:
         return False
-    return isinstance(literal, (*CONSTANTS, tuple)) or isinstance(value, ast.List)
+    return isinstance(literal, (*CONSTANTS, tuple))
+
+
+def _is_name(targets: list[ast.expr], name: str) -> bool:
+    return [getattr(target, "id", "") for target in targets] == [name]
 
 
 def parameters(function: Function) -> list[str] | None:

@@ -93,6 +93,9 @@ class Traits:
             "no_value_power": attempt(lambda: C(2.0) ** C(3.0)) is None,
         }
         self.slotted = not hasattr(leaf, "__dict__")
+        rule = getattr(inner, "_backward", None)
+        if callable(rule) and attempt(lambda: (rule(), True)) is None:
+            raise Left("its rules take arguments")
         self.attributes = attributes_of(leaf)
         # Under which names it keeps its operands and what made it, for those who draw graphs.
         self.inner = attributes_of(inner)
@@ -102,7 +105,9 @@ class Traits:
             if type(held) in (*_UNORDERED, tuple, list) and {*map(id, held)} == {id(a), id(b)}
         }
         lists = {key: held for key, held in self.inner.items() if type(held) in (tuple, list)}
-        self.local = next((key for key, held in lists.items() if [*held] == [3.0, 2.0]), "")
+        self.local = next(
+            (key for key, held in lists.items() if sorted(held, key=repr) == [2.0, 3.0]), ""
+        )
         self.op = next((n for n in ("_op", "op", "operation") if n in self.inner), "")
         self.no_label = getattr(leaf, self.op, "")
 

@@ -46,6 +46,8 @@ def other_data(program: Program, class_name: str, gone: set[ast.AST]) -> str | N
             return f"the program computes with complex numbers (line {node.lineno})"
     for node in program.walk(gone):
         match node:
+            case ast.Attribute(attr=name) | ast.Constant(value=str(name)) if name in _NARROW:
+                return f"the program computes with {name} (line {node.lineno})"
             case ast.Assign(
                 targets=[ast.Attribute(value=owner, attr="data" | "grad")], value=value
             ):
@@ -58,6 +60,9 @@ def other_data(program: Program, class_name: str, gone: set[ast.AST]) -> str | N
             if what:
                 return f"its data is {what} (line {call.lineno})"
     return None
+
+
+_NARROW = ("float32", "float16", "longdouble", "float128")
 
 
 def _no_number(node: ast.expr, class_name: str) -> str | None:
@@ -105,6 +110,11 @@ def onlookers(
                 owner == class_name and name in redefined
             ):
                 return f"the program replaces {class_name}.{name} (line {node.lineno})"
+            case ast.ClassDef(bases=[ast.Name(id=base)], body=body) if base == class_name:
+                for statement in body:
+                    name = getattr(statement, "name", "__init__")
+                    if name in redefined - {"__init__"}:
+                        return f"class {node.name} overrides {name} (line {statement.lineno})"
             case ast.Call(func=ast.Name(id="vars" | "dir" | "help" as name), args=[arg, *_]):
                 if not isinstance(arg, ast.Name) or (id(arg) not in own and arg.id not in _OPTIONS):
                     return f"the program looks into an object by {name} (line {node.lineno})"
@@ -140,12 +150,23 @@ def numpy_kinds(program: Program, gone: set[ast.AST]) -> str | None:
     if not program.imports(*ARRAYS):
         return None
     consumed: set[int] = set()
+    collected = {
+        node.func.value.id
+        for node in program.walk(gone)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "append"
+        and isinstance(node.func.value, ast.Name)
+        and any(map(_shows_kind, node.args))
+    }
     for node in program.walk(gone):
         match node:
             case ast.Call(func=func, args=args):
                 name = getattr(func, "id", getattr(func, "attr", ""))
                 if name in CONSUMERS or name in ARRAY_MAKERS or _of_module(func):
                     consumed.update(map(id, args))
+                if name in ("print", "str", "repr") and any(_name_of(a) in collected for a in args):
+                    return f"NumPy numbers would look different in a list (line {node.lineno})"
                 if name in ("print", "str", "repr", "format", "append", "extend") and any(
                     isinstance(arg, (ast.Tuple, ast.Dict)) and _shows_kind(arg) for arg in args
                 ):
@@ -158,6 +179,13 @@ def numpy_kinds(program: Program, gone: set[ast.AST]) -> str | None:
                 if id(node) not in consumed and _shows_kind(node):
                     return f"NumPy numbers would look different in a list (line {node.lineno})"
     return None
+
+
+def _name_of(node: ast.expr) -> str:
+    """Of a name, or of a slice of it."""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _of_module(func: ast.expr) -> bool:
@@ -190,6 +218,34 @@ def _shows_kind(node: ast.AST) -> bool:
         case ast.DictComp(value=value):
             return _shows_kind(value)
     return False
+
+
+def identities(program: Program, gone: set[ast.AST]) -> str | None:
+    """Remembering values of a graph by ``id``: fastgrad makes their objects when asked for them.
+
+    An id that outlives its object may come again, as that of another value.
+
+    Examples
+    --------
+    >>> identities(Program([ast.parse("seen.add(id(v))")]), set())
+    'the program remembers values by id (line 1)'
+    """
+    for node in program.walk(gone):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="add" | "append" | "get"), args=[key, *_]):
+                keys: list[ast.expr | None] = [key]
+            case ast.Compare(left=key, ops=[ast.In() | ast.NotIn()]) | ast.Subscript(slice=key):
+                keys = [key]
+            case ast.Dict(keys=listed):
+                keys = list(listed)
+            case ast.DictComp(key=key) | ast.SetComp(elt=key):
+                keys = [key]
+            case _:
+                continue
+        for found in keys:
+            if isinstance(found, ast.Call) and getattr(found.func, "id", "") == "id":
+                return f"the program remembers values by id (line {found.lineno})"
+    return None
 
 
 def arguments(
