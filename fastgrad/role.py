@@ -135,6 +135,8 @@ class Role:
                 self.change(name, _MISSING)
         for name, first in self.traits.attributes.items():
             spelled = name.removeprefix(f"_{self.name.lstrip('_')}") if "__" in name else name
+            if name == "_backward" and name in used and not callable(first):
+                raise Left(f"a new value's _backward is {first!r}")
             if name in ("data", "grad", "_backward") or spelled not in used:
                 continue
             if name in self.traits.children:

@@ -344,6 +344,8 @@ def impurity(
                     if (module or "").split(".")[0] not in PURE_MODULES:
                         return f"it imports {module}"
                     bound.add(alias.asname or alias.name.split(".")[0])
+            case ast.Call(func=func) if not isinstance(func, ast.Name) and _is_class(func, "cls"):
+                return "it makes values of its own type, be it a subclass"
             case ast.Attribute(attr="random"):
                 return "it uses random numbers"
             case ast.Attribute(value=value) if _is_store(node) and _is_class(value, class_name):

@@ -17,10 +17,20 @@ from fastgrad.shapes import Program
 # Modules whose numbers are no floats, and modules that look at classes and source code.
 OTHER_NUMBERS = ("fractions", "decimal", "cmath", "mpmath", "sympy", "gmpy2")
 OTHER_TENSORS = ("torch", "jax", "tensorflow", "cupy")
-ONLOOKERS = ("inspect", "dis", "pydoc", "tracemalloc", "objgraph")
+ONLOOKERS = ("inspect", "dis", "pydoc", "tracemalloc", "objgraph", "weakref")
+# Modules that send objects to where the class is as written.
+SENDERS = ("multiprocessing", "concurrent", "pickle", "dill", "shelve", "joblib")
 # Modules that hand out NumPy numbers.
 ARRAYS = ("numpy", "pandas", "scipy", "sklearn", "torchvision", "datasets")
-PRYING = ("__dict__", "__code__", "__closure__", "__defaults__", "__annotations__", "__doc__")
+PRYING = (
+    "__dict__",
+    "__slots__",
+    "__code__",
+    "__closure__",
+    "__defaults__",
+    "__annotations__",
+    "__doc__",
+)
 ARRAY_MAKERS = frozenset(
     ("array", "asarray", "arange", "linspace", "zeros", "ones", "eye", "full", "empty", "tensor")
 ) | {"zeros_like", "ones_like", "full_like", "meshgrid", "stack", "concatenate", "reshape"}
@@ -98,7 +108,7 @@ def onlookers(
     redefined : set of str
         Methods that others use, so that replacing one later would change those too.
     """
-    for module in ONLOOKERS:
+    for module in (*ONLOOKERS, *SENDERS):
         if program.imports(module):
             return f"the program imports {module}"
     own = {id(node) for node in _of_other_classes(program)}
@@ -173,6 +183,10 @@ def numpy_kinds(program: Program, gone: set[ast.AST]) -> str | None:
                     return f"NumPy numbers would look different in a list (line {node.lineno})"
                 if name in ("type", "repr") and any(map(_shows_kind, args)):
                     return f"NumPy numbers have another {name} (line {node.lineno})"
+            case ast.Attribute(
+                attr="item" | "dtype" | "shape" | "astype" as name, value=number
+            ) if _shows_kind(number):
+                return f"NumPy numbers have {name} (line {node.lineno})"
             case ast.FormattedValue(value=value, conversion=114) if _shows_kind(value):  # !r
                 return f"NumPy numbers have another repr (line {node.lineno})"
             case ast.List() | ast.ListComp() | ast.Dict() | ast.DictComp() | ast.Set():

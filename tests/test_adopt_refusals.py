@@ -176,6 +176,19 @@ print(1 + Loud(2.0))
         "import numpy as np\n" + MICROGRAD + "print(Value(np.float32(0.1)).data * 1)",
         "the program computes with float32",
     ),
+    "pickle": (MICROGPT + USE + "import pickle", "the program imports pickle"),
+    "processes": (
+        MICROGRAD + USE + "import multiprocessing",
+        "the program imports multiprocessing",
+    ),
+    "its own type": (
+        variant(
+            MICROGRAD,
+            ("out = Value(self.data + other.data,", "out = type(self)(self.data + other.data,"),
+        )
+        + USE,
+        "in __add__ it makes values of its own type",
+    ),
     "a string": (MICROGRAD + "print(Value('a').data)", "its data is a string"),
     "an array": (
         "import numpy as np\n" + MICROGRAD + "print(Value(np.zeros(2)).data)",
