@@ -260,8 +260,8 @@ def operator_probes(method: str) -> list[Probe]:
             probes = [*(with_values(x, y) for x, y in _PAIRS), *probes]
             probes.append(Probe(method, "when both operands are the same", with_itself))
             probes.append(Probe(method, TWICE, twice))
-            probes.append(Probe(method, BELOW, below_with_values))
-    return [*probes, Probe(method, TWICE, twice_with_number), Probe(method, BELOW, below)]
+            probes.append(Probe(method, BELOW, below_with_values, 2))
+    return [*probes, Probe(method, TWICE, twice_with_number), Probe(method, BELOW, below, 2)]
 
 
 def value_power_probes() -> list[Probe]:

@@ -66,8 +66,7 @@ cdef int walk(int32_t root, uint8_t *own) except -1:
     mark[root] = 1
     try:
         while True:
-            slot = descend(slot, mark, &waiting, True) if tape.stale_below else (
-                descend(slot, mark, &waiting, False))
+            slot = descend(slot, mark, &waiting)
             if slot < 0:
                 return 0
             if tape.flags[slot] & RULE:
@@ -83,9 +82,7 @@ cdef int walk(int32_t root, uint8_t *own) except -1:
         raise
 
 
-cdef inline int32_t descend(
-    int32_t slot, uint8_t *mark, int64_t *waiting_, bint some_stale
-) noexcept:
+cdef int32_t descend(int32_t slot, uint8_t *mark, int64_t *waiting_) noexcept:
     """The sweep's inner loop: visit marked entries from `slot` down, marking their operands.
 
     Returns the first whose rule is more than plain arithmetic on the operands as they are now,
@@ -98,13 +95,13 @@ cdef inline int32_t descend(
     cdef const uint8_t *op = tape.op
     cdef uint8_t *flags = tape.flags
     cdef int64_t waiting = waiting_[0]
-    cdef int32_t left, right
+    cdef int32_t left, right, stale = tape.stale_below
     while waiting:
         if mark[slot]:
             mark[slot] = 0
             waiting -= 1
             if (flags[slot] & RULE or op[slot] > OP_LAST_LIGHT
-                    or (some_stale and slot < tape.stale_below)):
+                    or slot < stale):
                 waiting_[0] = waiting
                 return slot
             # In locals, because to the C compiler a store to flags might change any array.

@@ -56,14 +56,7 @@ enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
   OP(EXP,        "exp",        1, 1, exp(x),              z,                0.0,                  \
      0, 0, 0,   isinf(z) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,    IN(-3, 3),    IN(0, 0))        \
   OP(TANH,       "tanh",       1, 1, tanh(x),             1.0 - z * z,      0.0,                  \
-     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
-  /* As scripts write it: max(0, x); the same with a float as its partial; max(0.0, x). */        \
-  OP(RELU_MAX,   "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
-     ix || !(x > 0),      1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
-  OP(RELU_LOCAL, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
-     ix || !(x > 0),      0,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
-  OP(RELU_FLOAT, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
-     ix && x > 0,         1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))
+     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))
 
 /* Reverse rules that call libm or can fail. */
 #define FASTGRAD_LIBM_OPS(OP)                                                                     \
@@ -89,6 +82,13 @@ enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
      0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
   OP(GELU,       "gelu",       1, 1, gelu(x),             gelu_dx(x),       0.0,                  \
      0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
+  /* As scripts write it: max(0, x); the same with a float as its partial; max(0.0, x). */        \
+  OP(RELU_MAX,   "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     ix || !(x > 0),      1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+  OP(RELU_LOCAL, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     ix || !(x > 0),      0,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+  OP(RELU_FLOAT, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     ix && x > 0,         1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
   /* As scripts write it: (exp(2x) - 1) / (exp(2x) + 1), 1 / (1 + exp(-x)); both overflow. */     \
   OP(TANH_EXP,   "tanh",       1, 1, (exp(2 * x) - 1) / (exp(2 * x) + 1),  1.0 - z * z,  0.0,     \
      0, 0, 0,   isinf(exp(2 * x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                          \
