@@ -219,7 +219,9 @@ class _Adoption:
             raise Left("backward leaves the grads two operations below the root as they are")
         # Other probes multiply and add, so these two come first, each without the other.
         alone = [p for p in proof.operator_probes("__add__") if p.situation != proof.BELOW]
-        self.compare([*alone, *proof.operator_probes("__mul__")], exact=False)
+        called_twice = proof.sum_twice()
+        probes = [*alone, called_twice, *proof.operator_probes("__mul__")]
+        self.compare(probes, exact=False)
         for name in _ORDER:
             if name not in known:
                 continue

@@ -322,6 +322,16 @@ def _seed(engine: Engine) -> tuple[Any, list[Any]]:
     return engine.Value(2.0) + engine.Value(3.0), []
 
 
+def sum_twice() -> Probe:
+    """A second call of backward, on nothing but a sum."""
+
+    def make(engine: Engine) -> tuple[Any, list[Any]]:
+        a, b = engine.Value(2.0), engine.Value(3.0)
+        return a + b, [a, b]
+
+    return Probe("backward", "when it is called twice", make, backwards=2)
+
+
 def backward_probes() -> list[Probe]:
     """Probes of ``backward``: the order, the seed, a second call, a second loss."""
     return [
