@@ -20,6 +20,7 @@ import builtins
 import copy
 import operator
 import sys
+import warnings
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -126,7 +127,9 @@ class _Adoption:
     def decide(self, cls: type, names: dict[str, Any], strict: bool, quiet: bool) -> type:
         """Replace the class or leave it, and say so."""
         try:
-            self.replace(cls, names)
+            with warnings.catch_warnings():  # NumPy's, where a probe leaves a function's domain
+                warnings.simplefilter("ignore")
+                self.replace(cls, names)
         except Exception as error:
             if self.role:
                 self.role.leave()

@@ -83,12 +83,14 @@ cdef object value_call(PyTypeObject *type, PyObject *const *args, size_t nargsf,
     keywords = {}
     if names != NULL:
         keywords = {name: <object>args[count + k] for k, name in enumerate(<tuple>names)}
+    if failure_hook is None:
+        return handle_construct(type, positional, keywords)
     try:
         return handle_construct(type, positional, keywords)
-    except Exception:
-        if failure_hook is not None:
-            failure_hook("__init__", positional, keywords)
-        raise
+    except Exception as error:
+        failure = error
+    failure_hook("__init__", positional, keywords)  # out here, its error stands alone
+    raise failure
 
 
 @cython.auto_pickle(False)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from carriers import BASES, LECTURE, MICROGPT, MICROGRAD, SHOW, both, function, python
+from carriers import BASES, LECTURE, MICROGPT, MICROGRAD, SHOW, both, function, python, variant
 
 
 @pytest.fixture(autouse=True)
@@ -269,6 +269,19 @@ for tried in ("v + 'x'", "v + None", "v * [1]", "'x' * v", "v - 'x'", "None - v"
 """
     run = both(LECTURE + program)
     assert "v + 'x' TypeError" in run.out
+
+
+def test_a_wrong_constructor_call_is_one_error():
+    run = both(MICROGRAD + "Value(1.0, lable='x')", status=1)
+    assert "During handling" not in run.err
+
+
+def test_probing_warns_of_nothing():
+    text = variant(MICROGRAD, ("self.data**other,", "np.float64(self.data)**other,"))
+    Path("script.py").write_text("import numpy as np\n" + text + "print(1)")
+    run = python("-m", "fastgrad", "script.py")
+    assert "Warning" not in run.err
+    assert "left as written" in run.err
 
 
 def test_slots_refuse_other_attributes():

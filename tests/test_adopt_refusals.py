@@ -147,6 +147,16 @@ KEPT = {
         MICROGRAD + "from fractions import Fraction\nprint(Value(Fraction(1, 3)) * 3)",
         "the program imports fractions, whose numbers are no floats",
     ),
+    "a list of the class": (
+        variant(
+            MICROGRAD,
+            ("class Value:\n", "class Value:\n    made = []\n"),
+            ("        self.grad = 0\n", "        self.grad = 0; self.made.append(1)\n"),
+        )
+        + USE
+        + "print(len(Value.made))",
+        "its body does more than define methods (line 3)",
+    ),
     "a switch": (
         variant(
             MICROGRAD,

@@ -68,12 +68,12 @@ typedef struct Tape {
     uint64_t collections;    /* so that cached slots know when they are old */
     int pins;                /* somebody holds slots (a sweep, say): entries must not move */
     int pauses;              /* no_grad contexts open in any thread */
-    Dialect dialect;
     PyTypeObject *type;      /* Value */
     void (*root_died)(void);
     void (*store_attributes)(int32_t slot, Handle *);
     void (*note_edit)(int32_t slot); /* call before the data of an entry in a graph changes */
     int32_t stale_below;     /* entries below may have operands whose data has changed; else 0 */
+    Dialect dialect;
     Handle *at_rest[HANDLES_AT_REST];
     int resting;
 } Tape;
