@@ -26,6 +26,7 @@ cdef list operands_of(int32_t slot)
 cdef object number_of(int32_t slot)
 cdef dict attributes_of(object value)
 cdef int link_children(object self, tuple children, tuple factors) except -1
+cdef object record_pooled(int op, tuple operands)
 cdef tuple all_values(object children)
 cdef tuple all_numbers(object factors, tuple children)
 cdef int read_other_number(object number, double *value, bint *is_int) except -1

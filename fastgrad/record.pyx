@@ -29,6 +29,9 @@ from fastgrad.tape cimport (
     OP_MADE, OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE, attributes_left_at, handle_track,
     make_room, op_rows, op_words,
 )
+from fastgrad.trace cimport guard, is_tracer
+
+from fastgrad.trace import TraceError, user_line
 
 
 # ---- numbers
@@ -70,7 +73,12 @@ cdef int read_other_number(object number, double *value, bint *is_int) except -1
 
 
 cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1:
-    """Raise what Python's float or math would, and say which operation it was."""
+    """Raise what Python's float or math would, and say which operation it was.
+
+    Not while a program is traced: its numbers are an example's, and a program follows IEEE.
+    """
+    if is_tracer():
+        return 0
     x, y = number_of(a), number_of(b)
     if failure_hook is not None:
         failure_hook(op_rows[op].name.decode(), x, y, reverse)
@@ -280,6 +288,8 @@ cdef int link_children(object self, tuple children, tuple factors) except -1:
     cdef double factor = 0.0
     cdef bint is_int = False
     cdef bint local = factors is not None
+    for child in children:
+        guard(handle(child).slot, "a Value made by hand from")
     make_room(1 + count, 2 * count)
     tape.pins += 1
     try:
@@ -308,6 +318,26 @@ cdef int link_children(object self, tuple children, tuple factors) except -1:
     finally:
         tape.pins -= 1
     return 0
+
+
+cdef object record_pooled(int op, tuple operands):
+    """Append an n-ary entry of a traced program on handles; its value is set by the caller."""
+    cdef int64_t count = len(operands), k
+    cdef int32_t slot
+    cdef uint8_t kept = 0
+    cdef object out = handle_alloc(&tape)
+    make_room(1, count)
+    for k in range(count):
+        slot = handle(operands[k]).slot
+        tape.flags[slot] |= USED
+        kept |= tape.flags[slot] & KEPT
+        tape.pool[tape.pool_size + k] = slot
+    slot = append(op, <int32_t>tape.pool_size, <int32_t>count, tape.val[handle(operands[0]).slot],
+                  INNER | GRAD_INT | kept, handle(out))
+    tape.pool_size += count
+    if kept:
+        keep(handle(out), slot)
+    return out
 
 
 cdef tuple all_values(object children):
@@ -421,6 +451,8 @@ class Pause:
 
 cdef bint paused() noexcept:
     """Is this thread (or task) inside no_grad?  Asked only while some thread is."""
+    if is_tracer():  # what a program does is not up to where it happens to be traced
+        return False
     pause = current_pause.get()
     while pause is not None:
         if pause.is_open:
@@ -454,6 +486,10 @@ class no_grad(ContextDecorator):
         return type(self)()  # as a decorator it may run in several threads at once
 
     def __enter__(self):
+        if is_tracer():
+            raise TraceError(
+                f"{user_line()}: no_grad() inside of a program: cut gradients by detach()"
+            )
         pause = Pause(current_pause.get())
         self._pauses.append(pause)
         current_pause.set(pause)

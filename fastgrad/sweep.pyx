@@ -22,6 +22,7 @@ from fastgrad.tape cimport (
     OP_RUN, RULE, SWEPT, Handle, Run, op_push, op_push_light, op_rows, op_words, partial_sums,
     recorded_value, tape,
 )
+from fastgrad.trace cimport guard
 
 cdef extern from "Python.h":
     bint Py_EnterRecursiveCall(const char *where) noexcept  # true with RecursionError set
@@ -36,6 +37,7 @@ cdef int reverse(int32_t root) except -1:
     cdef uint8_t *own = NULL
     cdef bint shares = not marks_taken
     global marks_taken
+    guard(root, "backward() of")
     if not shares:
         own = <uint8_t *>calloc(root + 1, 1)
         if own == NULL:
@@ -221,6 +223,10 @@ cdef int push_pooled(int32_t slot) except -1:
     cdef int32_t *words = tape.pool + tape.a[slot]
     cdef int op = tape.op[slot]
     cdef int64_t k
+    if OP_LOCAL < op < OP_DOT:
+        raise TypeError(
+            f"{op_rows[op].label.decode()} was recorded for a program: run the program's backward()"
+        )
     if op == OP_LOCAL:
         for k in range(count):
             add_product(words[2 * k], words[2 * k + 1], tape.adj[slot],

@@ -38,6 +38,10 @@ cdef extern from "kernels/ops.h":
         OP_FIRST_POOLED
         OP_MADE
         OP_LOCAL
+        OP_DETACH
+        OP_ARGMAX
+        OP_TAKE
+        OP_WHERE
         OP_DOT
         OP_RUN
     ctypedef struct OpRow:
@@ -102,6 +106,7 @@ cdef extern from "kernels/tape.h":
         uint64_t collections
         int pins
         int pauses
+        int tracing
         Dialect dialect
         PyTypeObject *type
         void (*root_died)() noexcept

@@ -18,15 +18,17 @@ import copyreg
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
 from fastgrad.record cimport (
     all_numbers, all_values, attributes_of, describe, failure_hook, handle, is_value, link_children,
-    number_from, number_of, operands_of, paused, read_number, record, set_rule,
+    number_from, number_of, operands_of, paused, read_number, record, record_pooled,
+    set_rule,
 )
 from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_EXP, OP_GELU, OP_LEAKY_RELU,
+    DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU, OP_LEAKY_RELU,
     OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_RELU_FLOAT, OP_RELU_LOCAL,
     OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, OP_TANH_EXP,
     RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows, tape,
 )
+from fastgrad.trace cimport depends, guard
 
 
 cdef extern from "kernels/handle.h":
@@ -171,6 +173,7 @@ cdef class Value:
     @property
     def data(self):
         """float or int: the value; assigning changes it in place."""
+        guard(handle(self).slot, "reading .data of")
         return number_of(handle(self).slot)
 
     @data.setter
@@ -185,6 +188,7 @@ cdef class Value:
     def grad(self):
         """float or int: what backward passes have added up so far; may be assigned."""
         cdef int32_t slot = handle(self).slot
+        guard(slot, "reading .grad of")
         return number_from(tape.adj[slot], tape.flags[slot] & GRAD_INT)
 
     @grad.setter
@@ -248,6 +252,8 @@ cdef class Value:
         return attributes_of(self)
 
     def __repr__(self):
+        if tape.tracing and depends(handle(self).slot):
+            return f"Value(traced {self._op!r})"
         return f"Value(data={self.data}, grad={self.grad})"
 
     def __hash__(self):
@@ -260,7 +266,9 @@ cdef class Value:
             tape.dialect.no_comparison & (1 << comparison)
         ):
             return NotImplemented  # identity
+        guard(handle(self).slot, "comparing")
         if is_value(other):
+            guard(handle(other).slot, "comparing")
             y = tape.val[handle(other).slot]
         elif not read_number(other, &y, &is_int):
             return NotImplemented
@@ -528,6 +536,8 @@ cdef class Value:
         >>> (Value(2.0) * 3).detach()._prev
         set()
         """
+        if tape.tracing and depends(handle(self).slot):
+            return record_pooled(OP_DETACH, (self,))
         return new_leaf(self.data)
 
     def backward(self):

@@ -155,6 +155,7 @@ static inline double gelu_dx(double x)
  * pool in (a, b); op_words says how many operand slots an entry of `count` terms has there:
  *   OP_MADE   user-made: child...
  *   OP_LOCAL  microgpt's form: (child, hidden constant with its local gradient)...
+ *   OP_DETACH, OP_ARGMAX, OP_TAKE, OP_WHERE   of a traced program: x; x...; index, x...; c, x, y
  *   OP_DOT    bias + sum of w * x: bias, (w, x)...
  *   OP_RUN    the same where the w and the x each lie in consecutive slots: bias, first w, first x
  */
@@ -166,13 +167,15 @@ enum {
     OP_LAST_LIGHT = OP_FIRST_LIBM - 1, /* a boundary, not an op */
     FASTGRAD_LIBM_OPS(OP)
 #undef OP
-    OP_MADE, OP_LOCAL, OP_DOT, OP_RUN
+    OP_MADE, OP_LOCAL,
+    OP_DETACH, OP_ARGMAX, OP_TAKE, OP_WHERE, /* recorded only where a trace's inputs decide */
+    OP_DOT, OP_RUN
 };
 #define OP_FIRST_POOLED OP_MADE
 
 static inline int64_t op_words(int op, int64_t count)
 {
-    return op == OP_MADE ? count : op == OP_LOCAL ? 2 * count : op == OP_DOT ? 2 * count + 1 : 3;
+    return op == OP_LOCAL ? 2 * count : op < OP_DOT ? count : op == OP_DOT ? 2 * count + 1 : 3;
 }
 
 /* Behind them a fused entry has room for a double: the adjoint that its first sweep passed on. */
@@ -198,6 +201,10 @@ static const OpRow op_rows[] = {
 #undef OP
     {"MADE", "", 0, 0, {0, 0, 0, 0}},
     {"LOCAL", "", 0, 0, {0, 0, 0, 0}},
+    {"DETACH", "detach", 0, 0, {0, 0, 0, 0}},
+    {"ARGMAX", "argmax", 0, 0, {0, 0, 0, 0}},
+    {"TAKE", "take", 0, 0, {0, 0, 0, 0}},
+    {"WHERE", "where", 0, 0, {0, 0, 0, 0}},
     {"DOT", "dot", 0, 0, {0, 0, 0, 0}},
     {"RUN", "dot", 0, 0, {0, 0, 0, 0}},
 };

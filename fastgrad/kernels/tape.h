@@ -68,6 +68,7 @@ typedef struct Tape {
     uint64_t collections;    /* so that cached slots know when they are old */
     int pins;                /* somebody holds slots (a sweep, say): entries must not move */
     int pauses;              /* no_grad contexts open in any thread */
+    int tracing;             /* a program is being traced (trace.pyx) */
     PyTypeObject *type;      /* Value */
     void (*root_died)(void);
     void (*store_attributes)(int32_t slot, Handle *);
