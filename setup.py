@@ -14,16 +14,24 @@ DEBUG = os.environ.get("FASTGRAD_DEBUG") == "1"
 FLAGS = ["-ffp-contract=off", "-fno-builtin-pow", "-fno-jump-tables"]
 FLAGS += ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3"]
 
+# Loops over lanes become vectors only where no operation can trap or set errno: no bits change.
+LANES = ["-fno-trapping-math", "-fno-math-errno", "-pthread"]
+KERNELS = ["fastgrad/kernels/replay_base.c", "fastgrad/kernels/replay_avx2.c"]
+
 extensions = [
     Extension(
         f"fastgrad.{name}",
-        [f"fastgrad/{name}.pyx"],
+        [f"fastgrad/{name}.pyx", *(KERNELS if name == "replay" else [])],
         depends=[str(header) for header in Path("fastgrad/kernels").glob("*.h")],
         include_dirs=["fastgrad"],
         define_macros=[("CYTHON_USE_TYPE_SPECS", "1")],  # Value becomes an open type
-        extra_compile_args=[] if sys.platform == "win32" else FLAGS,
+        extra_compile_args=[] if sys.platform == "win32" else FLAGS + LANES * (name == "replay"),
+        extra_link_args=["-pthread"] if sys.platform == "linux" else [],
     )
-    for name in ("tape", "trace", "record", "sweep", "operators", "value", "layer")
+    for name in (
+        *("tape", "trace", "record", "sweep", "operators", "value", "layer"),
+        *("recording", "fuse", "plan", "replay"),
+    )
 ]
 directives = {
     "language_level": 3,

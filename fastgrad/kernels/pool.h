@@ -27,9 +27,9 @@
  *   pool_run         runs a job; may be called by any thread, without the GIL
  *   pool_processors  how many threads are worth having
  *
- * It is no scheduler: it has one job at a time, and a caller that finds it taken (by another thread,
- * or because a task calls pool_run) runs its tasks alone.  A task must not fork: the child's
- * copy of the job would wait for no worker and miss their tasks.
+ * It is no scheduler: it has one job at a time, and a caller that finds the pool taken (by another
+ * thread, or because a task calls pool_run) runs its tasks alone.  A task must not fork: the
+ * child's copy of the job would miss the tasks of workers that the child has not got.
  */
 #ifndef FASTGRAD_POOL_H
 #define FASTGRAD_POOL_H
@@ -41,13 +41,6 @@
 static int pool_processors(void)
 {
     return 1;
-}
-
-static void pool_run(void (*task)(void *context, int64_t k), void *context, int64_t tasks,
-                     int threads)
-{
-    (void)threads;
-    for (int64_t k = 0; k < tasks; k++) task(context, k);
 }
 
 #else
@@ -69,7 +62,6 @@ enum { POOL_WORKERS = 255, POOL_SPIN = 50000, POOL_PATIENCE = 1000 };
 #define POOL_SEATS UINT64_C(0x0000ffff00000000)  /* workers that may still enter */
 #define POOL_CALLER UINT64_C(0x0001000000000000) /* the caller sleeps until none is inside */
 #define POOL_ONE(field) ((field) & -(field))
-#define POOL_COUNT(gate, field) ((int)(((gate) & (field)) / POOL_ONE(field)))
 
 /* Watchers of the gate, claimers and the rest keep off each other's cache lines, which some
  * processors fetch in pairs. */
@@ -249,16 +241,10 @@ static void pool_wait(void)
     pthread_mutex_unlock(&pool.lock);
 }
 
-/* Run task(context, k) for every k in [0, tasks) on up to `threads` threads, the caller among
- * them; returns when all are done. */
-static void pool_run(void (*task)(void *context, int64_t k), void *context, int64_t tasks,
-                     int threads)
+/* The job of the caller that has taken the pool. */
+static void pool_share(void (*task)(void *context, int64_t k), void *context, int64_t tasks,
+                       int threads)
 {
-    if (threads <= 1 || tasks <= 1
-        || atomic_flag_test_and_set_explicit(&pool.taken, memory_order_acquire)) {
-        for (int64_t k = 0; k < tasks; k++) task(context, k);
-        return;
-    }
     int seats = (tasks < threads ? (int)tasks : threads) - 1;
     if (seats > POOL_WORKERS) seats = POOL_WORKERS;
     if (pool.workers < seats && pool.patience-- <= 0) pool_hire(seats);
@@ -270,13 +256,11 @@ static void pool_run(void (*task)(void *context, int64_t k), void *context, int6
     atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
     atomic_store_explicit(&pool.spins, seats < pool.processors, memory_order_relaxed);
     const uint64_t before = atomic_fetch_add(&pool.gate, (uint64_t)seats * POOL_ONE(POOL_SEATS));
-    const int asleep = POOL_COUNT(before, POOL_ASLEEP);
+    const int asleep = (int)((before & POOL_ASLEEP) / POOL_ONE(POOL_ASLEEP));
     const int missing = seats - (pool.workers - asleep);
     if (missing > 0) pool_call(missing);
     pool_work();
     if (atomic_fetch_and(&pool.gate, ~POOL_SEATS) & POOL_INSIDE) pool_wait();
-
-    atomic_flag_clear_explicit(&pool.taken, memory_order_release);
 }
 
 static void pool_before_fork(void)
@@ -307,5 +291,22 @@ __attribute__((constructor)) static void pool_watch_forks(void)
 }
 
 #endif
+
+/* Run task(context, k) for every k in [0, tasks) on up to `threads` threads, the caller among
+ * them; returns when all are done. */
+static void pool_run(void (*task)(void *context, int64_t k), void *context, int64_t tasks,
+                     int threads)
+{
+#ifndef _WIN32
+    if (threads > 1 && tasks > 1
+        && !atomic_flag_test_and_set_explicit(&pool.taken, memory_order_acquire)) {
+        pool_share(task, context, tasks, threads);
+        atomic_flag_clear_explicit(&pool.taken, memory_order_release);
+        return;
+    }
+#endif
+    (void)threads;
+    for (int64_t k = 0; k < tasks; k++) task(context, k);
+}
 
 #endif

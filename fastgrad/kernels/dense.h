@@ -1,0 +1,152 @@
+/* Dense layers on lanes: many sums bias + w0*x0 + w1*x1 + ... over the same x, with weights that
+ * are the same for every lane.
+ *
+ * Lanes lie in panels of PANEL (8, or 4 where a block has no more): [panel][entry][lane].  A tile
+ * keeps ROWS x PANEL accumulators in registers and adds term by term, so that every lane sums in
+ * micrograd's order; no fused multiply-add, whose bits would differ.
+ *
+ *   dense_tile       rows of `out` += sum over k of factor[row][k] * panel[k]: with the weights as
+ *                    factors the forward sum, with the weights transposed the adjoints of x
+ *   dense_gradient   the weights' adjoints of a tile of rows and columns, over all panels
+ *
+ * Included by lanes.h, once a machine variant.
+ */
+
+typedef double Vector __attribute__((vector_size(32), aligned(8), may_alias));
+
+#define SPLAT(number) ((Vector){(number), (number), (number), (number)})
+#define LOAD(from) (*(const Vector *)(from))
+#define STORE(to, vector) (*(Vector *)(to) = (vector))
+
+enum { TILE_ROWS = 6, TERMS_AT_ONCE = 256, GRADIENT_ROWS = 3, GRADIENT_COLUMNS = 3,
+       GRADIENT_BLOCK = 24 };
+
+/* out[i][0..PANEL) = in[i][0..PANEL) + sum over k < terms of factors[i*row + k*step] * panel[k]. */
+static ALWAYS_INLINE void dense_rows(
+    int rows, int vectors, double *const *out, const double *const *in, const double *factors,
+    int64_t row, int64_t step, const double *panel, int64_t terms)
+{
+    Vector sums[TILE_ROWS][2];
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vectors; v++) sums[i][v] = LOAD(in[i] + 4 * v);
+    for (int64_t k = 0; k < terms; k++) {
+        Vector x[2];
+        for (int v = 0; v < vectors; v++) x[v] = LOAD(panel + 4 * v);
+        for (int i = 0; i < rows; i++) {
+            const Vector factor = SPLAT(factors[i * row]);
+            for (int v = 0; v < vectors; v++) sums[i][v] += factor * x[v];
+        }
+        factors += step;
+        panel += 4 * vectors;
+    }
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vectors; v++) STORE(out[i] + 4 * v, sums[i][v]);
+}
+
+#define ROWS_CASE(rows)                                                                           \
+    case rows:                                                                                    \
+        if (vectors == 2) dense_rows(rows, 2, out, in, factors, row, step, panel, terms);         \
+        else dense_rows(rows, 1, out, in, factors, row, step, panel, terms);                      \
+        break
+
+static void dense_tile(
+    int rows, int vectors, double *const *out, const double *const *in, const double *factors,
+    int64_t row, int64_t step, const double *panel, int64_t terms)
+{
+    switch (rows) {
+        ROWS_CASE(1);
+        ROWS_CASE(2);
+        ROWS_CASE(3);
+        ROWS_CASE(4);
+        ROWS_CASE(5);
+        ROWS_CASE(6);
+    }
+}
+
+/* grads[i*row + j] += sum over all lanes of g[i] * x[j], whose panels lie so far apart in the
+ * stashes of the blocks. */
+static ALWAYS_INLINE void gradient_rows(
+    int rows, int columns, int vectors, double *grads, int64_t row, const double *g_first,
+    int64_t g_apart, const double *x_first, int64_t x_apart, int64_t panels, int64_t stash,
+    int64_t blocks)
+{
+    const int panel = 4 * vectors;
+    Vector sums[GRADIENT_ROWS][GRADIENT_COLUMNS];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) sums[i][j] = SPLAT(0.0);
+    for (int64_t block = 0; block < blocks; block++) {
+        const double *g = g_first + block * stash, *x = x_first + block * stash;
+        for (int64_t p = 0; p < panels; p++, g += g_apart, x += x_apart) {
+            for (int v = 0; v < vectors; v++) {
+                Vector factors[GRADIENT_ROWS];
+                for (int i = 0; i < rows; i++) factors[i] = LOAD(g + i * panel + 4 * v);
+                for (int j = 0; j < columns; j++) {
+                    const Vector term = LOAD(x + j * panel + 4 * v);
+                    for (int i = 0; i < rows; i++) sums[i][j] += factors[i] * term;
+                }
+            }
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            const Vector s = sums[i][j];
+            grads[i * row + j] += (s[0] + s[1]) + (s[2] + s[3]);
+        }
+}
+
+#define GRADIENT_CASE(rows, columns)                                                              \
+    case 4 * rows + columns:                                                                      \
+        if (vectors == 2)                                                                         \
+            gradient_rows(rows, columns, 2, grads, row, g, g_apart, x, x_apart, panels, stash, blocks);         \
+        else gradient_rows(rows, columns, 1, grads, row, g, g_apart, x, x_apart, panels, stash, blocks);        \
+        break
+#define GRADIENT_CASES(rows)                                                                      \
+    GRADIENT_CASE(rows, 1);                                                                       \
+    GRADIENT_CASE(rows, 2);                                                                       \
+    GRADIENT_CASE(rows, 3)
+
+static void dense_gradient(
+    int rows, int columns, int vectors, double *grads, int64_t row, const double *g,
+    int64_t g_apart, const double *x, int64_t x_apart, int64_t panels, int64_t stash,
+    int64_t blocks)
+{
+    switch (4 * rows + columns) {
+        GRADIENT_CASES(1);
+        GRADIENT_CASES(2);
+        GRADIENT_CASES(3);
+    }
+}
+
+/* How far apart panels of `entries` entries lie: an odd number of cache lines, so that the same
+ * entry of several panels does not fall into the same few sets of the cache. */
+#define PANELS_APART(entries, panel) ((int64_t)((entries) | 1) * (panel))
+
+/* Zero the lanes from `samples` on, in all panels. */
+static void clear_lanes(double *panels, int32_t entries, int panel, int count, int64_t samples)
+{
+    for (int p = 0; p < count; p++)
+        for (int32_t k = 0; k < entries; k++)
+            for (int l = 0; l < panel; l++)
+                if (p * panel + l >= samples)
+                    panels[p * PANELS_APART(entries, panel) + k * panel + l] = 0.0;
+}
+
+/* For one lane: sums[i] += sum over k of w[i*row + k] * x[k], each in this order, by transposing
+ * four by four weights in registers. */
+static ALWAYS_INLINE void dense_four(Vector *sums, const double *w, int64_t row, const double *x,
+                                     int64_t terms)
+{
+    Vector sum = *sums;
+    int64_t k = 0;
+    for (; k + 4 <= terms; k += 4) {
+        const Vector a = LOAD(w + k), b = LOAD(w + row + k);
+        const Vector c = LOAD(w + 2 * row + k), d = LOAD(w + 3 * row + k);
+        sum += (Vector){a[0], b[0], c[0], d[0]} * SPLAT(x[k]);
+        sum += (Vector){a[1], b[1], c[1], d[1]} * SPLAT(x[k + 1]);
+        sum += (Vector){a[2], b[2], c[2], d[2]} * SPLAT(x[k + 2]);
+        sum += (Vector){a[3], b[3], c[3], d[3]} * SPLAT(x[k + 3]);
+    }
+    for (; k < terms; k++)
+        sum += (Vector){w[k], w[row + k], w[2 * row + k], w[3 * row + k]} * SPLAT(x[k]);
+    *sums = sum;
+}

@@ -1,0 +1,124 @@
+/* What a program is to the kernels: code streams, dense layers and where their numbers lie.
+ *
+ * A program runs on blocks of lanes, a lane a sample.  Slot s of a block's workspace is `lanes`
+ * doubles from s * lanes on.  A code stream is a list of runs, each one operation on n places:
+ *
+ *   forward    op, n, then n times   z, x, y                              slots
+ *   reverse    4*op + which, n, then n times   z, x, y, g, (from, to) of x, (from, to) of y
+ *
+ * `which` says whose adjoints are wanted.  An adjoint is (what is in `from`) + partial * g, put
+ * into `to`: `from` is SLOT_ZERO at the first contribution, so that nothing need be cleared.
+ *
+ * Uniform numbers are the same for every lane: parameters, constants, and what is computed from
+ * these alone.  They are computed once a run, by the same kernels on one lane.
+ */
+#ifndef FASTGRAD_PROGRAM_H
+#define FASTGRAD_PROGRAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "ops.h"
+
+enum { BOTH_SAME, FIRST, SECOND, BOTH }; /* which: x and y are one operand, x, y, x and y */
+
+enum { SLOT_ZERO, SLOT_TRASH, SLOTS_FIXED };
+
+/* Ops of programs alone, after those of the tape: powers with constant exponents (powers.h), ...
+ *   OP_DENSE   forward: index of the layer
+ *              reverse: the same
+ *   OP_TAKE    z, index, count, x...                  reverse: index, g, count, (from, to)...
+ *   OP_PICK    z, index, count, uniform...            reverse: index, g, count, sum...
+ *   OP_WHERE   z, c, x, y                             reverse: c, g, (from, to), (from, to)
+ *   OP_ARGMAX  z, count, x...
+ *   OP_DOT     z, bias, count, (w, x)...              reverse: g, count, bias (from, to),
+ *                                                     then (w, x, (from, to), (from, to))...
+ *   OP_SUM     reverse only: sum, slot: adds the lanes of a uniform's adjoint to a strand's sum
+ */
+enum {
+    OP_SQUARE = OP_RUN + 1, OP_INVERSE, OP_ROOT, OP_CUBE, OP_DENSE, OP_PICK, OP_SUM, OP_END
+};
+
+typedef struct Dense {
+    int32_t inputs, neurons;
+    const int32_t *x, *z;      /* slots */
+    const int32_t *bias;       /* uniforms */
+    const int32_t *gz;         /* slots of adjoints */
+    const int32_t *gx;         /* (from, to) an input; NULL if none is wanted */
+    const int32_t *bias_sums;  /* places in a strand's sums, -1 where not wanted */
+    int32_t wants_weights;
+    int32_t packed;            /* the weights lie in `packed`, not in `uniform` */
+    int64_t first, row;        /* the first weight there, and how far apart the rows are */
+    int64_t x_at, g_at;        /* where a block's stash has the panels of x and of the adjoints */
+} Dense;
+
+typedef struct Plan {
+    const int32_t *forward, *reverse;
+    const Dense *dense;
+    const int32_t *inputs;   /* (slot, column), `input_count` of them */
+    const int32_t *splats;   /* (slot, uniform) */
+    const int32_t *outputs;  /* slots */
+    int32_t input_count, splat_count, output_count, dense_count;
+    int32_t slots, sums;
+    int64_t stash;           /* doubles a block, for one lane */
+    int32_t seed;            /* slot of the adjoint of the output */
+} Plan;
+
+typedef struct Run {
+    const Plan *plan;
+    const double *uniform, *packed;
+    double *uniform_adj, *packed_adj;
+    double *sums;                   /* plan->sums a strand */
+    const double *const *columns;   /* where each input column of sample 0 lies ... */
+    const int64_t *strides;         /* ... and how far apart samples are, in doubles */
+    int64_t samples;
+    double *outputs;                /* plan->output_count a sample */
+    int gradient;
+    int64_t bad_sample;             /* of an index that is none; else -1 */
+    int32_t bad_place;              /* slot of that index */
+} Run;
+
+typedef struct Kernels {
+    const char *name;
+    /* By lanes: 1, 4, 8, 16, 32. */
+    void (*block[5])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
+                     double *stash);
+    void (*splat[5])(const Run *, double *workspace);
+    void (*forward_one)(const int32_t *code, double *workspace);
+    void (*reverse_one)(const int32_t *code, double *workspace);
+    void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,
+                    const double *stash, int64_t blocks);
+    void (*check_powers)(void);
+} Kernels;
+
+extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2;
+
+/* Which numbers the partials of an elementary op are computed from, read off their text. */
+enum { READS_X = 1, READS_Y = 2, READS_Z = 4 };
+
+static inline int names_in(const char *text)
+{
+    int found = 0;
+    for (const char *at = text; *at; at++) {
+        const int inside = at > text && (at[-1] == '_' || (at[-1] >= 'a' && at[-1] <= 'z'));
+        const int goes_on = at[1] == '_' || (at[1] >= 'a' && at[1] <= 'z');
+        if (!inside && !goes_on && *at >= 'x' && *at <= 'z') found |= READS_X << (*at - 'x');
+    }
+    return found;
+}
+
+static inline int op_reads(int op, int which)
+{
+    static const char *const partials[][2] = {
+        {"", ""},
+#define OP(NAME, label, operands, shown, value, dx, dy, ...) {#dx, #dy},
+        FASTGRAD_LIGHT_OPS(OP) FASTGRAD_LIBM_OPS(OP)
+#undef OP
+    };
+    if (op == OP_SQUARE || op == OP_CUBE) return READS_X;
+    if (op == OP_INVERSE || op == OP_ROOT) return READS_Z;
+    if (op >= OP_FIRST_POOLED) return 0;
+    return (which == SECOND ? 0 : names_in(partials[op][0]))
+           | (which == FIRST ? 0 : names_in(partials[op][1]));
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* The kernels of one machine variant: replay_base.c and replay_avx2.c include this file. */
+
+#include <math.h>
+#include "program.h"
+#include "dense.h"
+#include "powers.h"
+
+#if defined(__clang__)
+#define NO_DEPENDENCE _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define NO_DEPENDENCE _Pragma("GCC ivdep")
+#endif
+
+#define LANES 1
+#define LANED(name) name##_1
+#include "lanes.h"
+#undef LANES
+#undef LANED
+#define LANES 4
+#define LANED(name) name##_4
+#include "lanes.h"
+#undef LANES
+#undef LANED
+#define LANES 8
+#define LANED(name) name##_8
+#include "lanes.h"
+#undef LANES
+#undef LANED
+#define LANES 16
+#define LANED(name) name##_16
+#include "lanes.h"
+#undef LANES
+#undef LANED
+#define LANES 32
+#define LANED(name) name##_32
+#include "lanes.h"
+#undef LANES
+#undef LANED
+
+static void forward_one(const int32_t *code, double *workspace)
+{
+    Run run = {0};
+    forward_1(&run, code, workspace, NULL, 0);
+}
+
+static void reverse_one(const int32_t *code, double *workspace)
+{
+    Run run = {0};
+    reverse_1(&run, code, workspace, NULL, 1, NULL);
+}
+
+/* Adjoints of the weights of the neurons [from, to), added up over the stashes of `blocks`. */
+static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to, int64_t lanes,
+                    const double *stash, int64_t blocks)
+{
+    const int panel = lanes < 8 ? 4 : 8;
+    const int64_t x_apart = PANELS_APART(dense->inputs, panel);
+    const int64_t g_apart = PANELS_APART(dense->neurons, panel);
+    double *const grads = (dense->packed ? run->packed_adj : run->uniform_adj) + dense->first;
+    for (int64_t k = 0; k < dense->inputs; k += GRADIENT_BLOCK) {
+        const int64_t end = k + GRADIENT_BLOCK < dense->inputs ? k + GRADIENT_BLOCK : dense->inputs;
+        for (int64_t j = from; j < to; j += GRADIENT_ROWS) {
+            const int rows = to - j < GRADIENT_ROWS ? (int)(to - j) : GRADIENT_ROWS;
+            for (int64_t c = k; c < end; c += GRADIENT_COLUMNS) {
+                const int columns = end - c < GRADIENT_COLUMNS ? (int)(end - c) : GRADIENT_COLUMNS;
+                dense_gradient(rows, columns, panel / 4, grads + j * dense->row + c, dense->row,
+                               stash + dense->g_at * lanes + j * panel, g_apart,
+                               stash + dense->x_at * lanes + c * panel, x_apart,
+                               lanes / panel, run->plan->stash * lanes, blocks);
+            }
+        }
+    }
+}
+
+const Kernels KERNELS = {
+    NAME,
+    {block_1, block_4, block_8, block_16, block_32},
+    {splat_1, splat_4, splat_8, splat_16, splat_32},
+    forward_one,
+    reverse_one,
+    weights,
+    powers_check,
+};

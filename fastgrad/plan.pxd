@@ -1,0 +1,72 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from fastgrad.fuse cimport Fused, Words
+
+
+cdef extern from "kernels/program.h":
+    ctypedef struct Dense:
+        int32_t inputs
+        int32_t neurons
+        const int32_t *x
+        const int32_t *z
+        const int32_t *bias
+        const int32_t *gz
+        const int32_t *gx
+        const int32_t *bias_sums
+        int32_t wants_weights
+        int32_t packed
+        int64_t first
+        int64_t row
+        int64_t x_at
+        int64_t g_at
+    ctypedef struct CPlan "Plan":
+        const int32_t *forward
+        const int32_t *reverse
+        const Dense *dense
+        const int32_t *inputs
+        const int32_t *splats
+        const int32_t *outputs
+        int32_t input_count
+        int32_t splat_count
+        int32_t output_count
+        int32_t dense_count
+        int32_t slots
+        int32_t sums
+        int64_t stash
+        int32_t seed
+    enum:
+        READS_X
+        READS_Y
+        READS_Z
+    int op_reads(int op, int which) noexcept
+
+
+cdef struct Stream:  # a code stream that is being written
+    Words words
+    int64_t run     # where the header of the last run is
+
+
+cdef class Plan:
+    cdef Fused graph
+    cdef bint gradient
+    cdef CPlan c
+    cdef readonly int64_t places, time  # units, and the time that is being planned
+    cdef Stream forward
+    cdef Stream reverse
+    cdef Stream uniform_forward
+    cdef Stream uniform_reverse
+    cdef Words inputs
+    cdef Words splats
+    cdef Words outputs
+    cdef Words dense_words
+    cdef Words packed        # uniforms of the weights that lie elsewhere
+    cdef Words sum_uniforms  # the uniform of each place in a strand's sums
+    cdef Words free_slots
+    cdef Words units         # nodes in the order of their runs; a layer is -1 - its number
+    cdef Words tasks         # of the weights' adjoints: (from, to) of task_layers, rows (from, to)
+    cdef Words task_layers   # layers whose weights' adjoints lie together, family by family
+    cdef Dense *dense
+    cdef int32_t *slot       # by node: of its values, its adjoints; 0 where there is none
+    cdef int32_t *adjoint
+    cdef int64_t *last       # by node: the time when its value is last read
+    cdef int32_t *sum_place  # by uniform: its place in the sums, + 1

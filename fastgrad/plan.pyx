@@ -1,0 +1,722 @@
+"""Planning a fused program: in which order it runs, in which slots its numbers lie.
+
+Nodes that vary are put in the order of their depth, and within a depth by operation, so that the
+kernels meet long runs of one op.  Forward unit p runs at time p, its reverse at time 2*units - p;
+a slot is free again once the number in it has been read for the last time, which for a value may be
+in the reverse sweep.  Adjoints get their slots at the first contribution.  The streams are those of
+``kernels/program.h``.
+
+Invariant: plans depend on the program alone, not on batch, threads or machine.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free
+
+from fastgrad.fuse cimport (
+    ACTIVE, BOTH, BOTH_SAME, FIRST, GONE, OP_DENSE, OP_END, OP_PICK, OP_SQUARE, OP_SUM, SECOND,
+    SLOT_TRASH, SLOT_ZERO, SLOTS_FIXED, VARIES, Fused, extend, push,
+)
+from fastgrad.recording cimport OP_INPUT, OP_PARAMETER
+from fastgrad.tape cimport (
+    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_TAKE, op_rows,
+)
+
+
+cdef enum:
+    OPS = 4 * 64  # more than there are codes
+    TASK_WEIGHTS = 1 << 13  # of one task
+
+
+cdef void *zeros(int64_t count, size_t size) except NULL:
+    cdef void *made = calloc(count + 1, size)
+    if made == NULL:
+        raise MemoryError(f"no memory for {count} nodes of a program")
+    return made
+
+
+# ---- code streams
+
+
+cdef int begin(Stream *stream, int code) except -1:
+    """Go on with the last run if it has the same code, else begin one."""
+    if stream.words.size and stream.words.at[stream.run] == code:
+        stream.words.at[stream.run + 1] += 1
+        return 0
+    stream.run = stream.words.size
+    push(&stream.words, code)
+    return push(&stream.words, 1)
+
+
+cdef int end(Stream *stream) except -1:
+    push(&stream.words, OP_END * 4)
+    return push(&stream.words, 0)
+
+
+cdef class Plan:
+    """See the head of this file.
+
+    Parameters
+    ----------
+    graph : Fused
+    gradient : bool
+        With a reverse sweep from the one output.
+    """
+
+    def __cinit__(self, Fused graph, bint gradient):
+        cdef int64_t n = graph.size
+        self.graph, self.gradient = graph, gradient
+        self.slot = <int32_t *>zeros(n, sizeof(int32_t))
+        self.adjoint = <int32_t *>zeros(n, sizeof(int32_t))
+        self.last = <int64_t *>zeros(n, sizeof(int64_t))
+        self.sum_place = <int32_t *>zeros(graph.uniforms, sizeof(int32_t))
+        self.dense = <Dense *>zeros(graph.layers.size // 3, sizeof(Dense))
+        self.c.slots = SLOTS_FIXED
+        order_units(self)
+        find_splats(self)
+        find_ends(self)
+        plan_forward(self)
+        if gradient:
+            plan_reverse(self)
+        plan_uniforms(self)
+        finish(self)
+
+    def __dealloc__(self):
+        free(self.forward.words.at)
+        free(self.reverse.words.at)
+        free(self.uniform_forward.words.at)
+        free(self.uniform_reverse.words.at)
+        free(self.inputs.at)
+        free(self.splats.at)
+        free(self.outputs.at)
+        free(self.dense_words.at)
+        free(self.packed.at)
+        free(self.sum_uniforms.at)
+        free(self.free_slots.at)
+        free(self.units.at)
+        free(self.tasks.at)
+        free(self.task_layers.at)
+        free(self.dense)
+        free(self.slot)
+        free(self.adjoint)
+        free(self.last)
+        free(self.sum_place)
+
+
+# ---- the order
+
+
+cdef int which_wanted(Fused graph, int32_t node) noexcept:
+    """Of an elementary node's operands, whose adjoints are wanted?  -1 if none is."""
+    cdef bint x, y
+    if not graph.marks[node] & ACTIVE:
+        return -1
+    if graph.op[node] >= OP_SQUARE or op_rows[graph.op[node]].shown == 1:
+        return FIRST
+    x, y = graph.marks[graph.a[node]] & ACTIVE, graph.marks[graph.b[node]] & ACTIVE
+    if graph.a[node] == graph.b[node]:
+        return BOTH_SAME
+    return BOTH if x and y else FIRST if x else SECOND
+
+
+cdef bint is_elementary(Fused graph, int32_t node) noexcept:
+    return graph.op[node] < OP_FIRST_POOLED or graph.op[node] >= OP_SQUARE
+
+
+cdef int order_units(Plan plan) except -1:
+    """Sort what varies by depth, then by code."""
+    cdef Fused graph = plan.graph
+    cdef int32_t *depth = <int32_t *>zeros(graph.size, sizeof(int32_t))
+    cdef int32_t *counts = NULL
+    cdef int32_t *by_code = NULL
+    cdef int32_t *sorted = NULL
+    cdef const int32_t *words = NULL
+    cdef int32_t node, k, count = 0, deepest = 0, level, total = 0, at
+    try:
+        by_code = <int32_t *>zeros(graph.size, sizeof(int32_t))
+        sorted = <int32_t *>zeros(graph.size, sizeof(int32_t))
+        for node in range(graph.size):
+            if not is_unit(graph, node):
+                if graph.layer[node] >= 0:  # as deep as the member that stands for the layer
+                    depth[node] = depth[graph.members.at[graph.layers.at[3 * graph.layer[node]]]]
+                continue
+            total += 1
+            level = 0
+            graph.operands(node, &words, &count)
+            for k in range(count):
+                level = max(level, depth[words[k]])
+            if graph.op[node] < OP_FIRST_POOLED:
+                level = max(level, depth[graph.b[node]])
+            depth[node] = level + 1
+            deepest = max(deepest, level + 1)
+        counts = <int32_t *>zeros(max(OPS, deepest + 1) + 1, sizeof(int32_t))
+        # Two counting sorts: the second keeps the order of the first.
+        for node in range(graph.size):
+            if is_unit(graph, node):
+                counts[code_of(graph, node) + 1] += 1
+        for k in range(1, OPS + 1):
+            counts[k] += counts[k - 1]
+        for node in range(graph.size):
+            if is_unit(graph, node):
+                k = code_of(graph, node)
+                by_code[counts[k]] = node
+                counts[k] += 1
+        for k in range(max(OPS, deepest + 1) + 1):
+            counts[k] = 0
+        for at in range(total):
+            counts[depth[by_code[at]]] += 1
+        for k in range(1, deepest + 1):
+            counts[k] += counts[k - 1]
+        for at in range(total - 1, -1, -1):
+            k = depth[by_code[at]]
+            counts[k] -= 1
+            sorted[counts[k]] = by_code[at]
+        for at in range(total):
+            node = sorted[at]
+            k = graph.layer[node]
+            push(&plan.units, -1 - k if k >= 0 else node)
+        plan.places = plan.units.size
+    finally:
+        free(depth)
+        free(counts)
+        free(by_code)
+        free(sorted)
+    return 0
+
+
+cdef inline bint is_unit(Fused graph, int32_t node) noexcept:
+    """Does the node run once a block?  A layer is represented by its first member."""
+    if not graph.marks[node] & VARIES or graph.marks[node] & GONE or graph.op[node] == OP_INPUT:
+        return False
+    return graph.layer[node] < 0 or graph.members.at[graph.layers.at[3 * graph.layer[node]]] == node
+
+
+cdef inline int code_of(Fused graph, int32_t node) noexcept:
+    if graph.layer[node] >= 0:
+        return 4 * OP_DENSE
+    if not is_elementary(graph, node):
+        return 4 * graph.op[node]
+    return 4 * graph.op[node] + max(0, which_wanted(graph, node))
+
+
+# ---- when numbers are read for the last time
+
+
+cdef int read_at(Plan plan, int32_t node, int64_t time) noexcept:
+    if time > plan.last[node]:
+        plan.last[node] = time
+    return 0
+
+
+cdef bint picks(Fused graph, int32_t node) noexcept:
+    """Does a TAKE choose among uniform numbers?"""
+    cdef const int32_t *words = graph.pool.at + graph.a[node]
+    cdef int32_t k
+    if graph.op[node] != OP_TAKE or not graph.marks[words[0]] & VARIES:
+        return False
+    for k in range(1, graph.b[node]):
+        if graph.marks[words[k]] & VARIES:
+            return False
+    return True
+
+
+cdef int find_splats(Plan plan) except -1:
+    """Give uniform numbers that lanes read a slot each, which is filled once a run."""
+    cdef Fused graph = plan.graph
+    cdef const int32_t *words = NULL
+    cdef int32_t count = 0, k, node
+    cdef int64_t at
+    for at in range(plan.units.size):
+        node = plan.units.at[at]
+        if node < 0:
+            continue
+        graph.operands(node, &words, &count)
+        for k in range(1 if picks(graph, node) else count):
+            splat(plan, words[k])
+        if graph.op[node] < OP_FIRST_POOLED:
+            splat(plan, graph.b[node])
+    for at in range(graph.outputs.size):
+        splat(plan, graph.outputs.at[at])
+    return 0
+
+
+cdef int splat(Plan plan, int32_t node) except -1:
+    if plan.graph.marks[node] & VARIES or plan.slot[node]:
+        return 0
+    plan.slot[node] = plan.c.slots
+    plan.c.slots += 1
+    push(&plan.splats, plan.slot[node])
+    return push(&plan.splats, plan.graph.uniform[node])
+
+
+cdef int find_ends(Plan plan) except -1:
+    cdef Fused graph = plan.graph
+    cdef const int32_t *words = NULL
+    cdef int32_t node, k, count = 0
+    cdef int64_t at, back
+    cdef bint active
+    cdef int reads
+    for at in range(plan.units.size):
+        node = plan.units.at[at]
+        back = 2 * plan.places - at
+        if node < 0:
+            words = layer_x(graph, -1 - node)
+            for k in range(graph.layers.at[3 * (-1 - node) + 2]):
+                read_at(plan, words[2 * k], at)
+            continue
+        active = plan.gradient and graph.marks[node] & ACTIVE
+        graph.operands(node, &words, &count)
+        for k in range(count):
+            read_at(plan, words[k], at)
+        if is_elementary(graph, node):
+            if graph.op[node] < OP_FIRST_POOLED:
+                read_at(plan, graph.b[node], at)
+            reads = op_reads(graph.op[node], which_wanted(graph, node)) if active else 0
+            if reads & READS_X:
+                read_at(plan, graph.a[node], back)
+            if reads & READS_Y:
+                read_at(plan, graph.b[node], back)
+            if reads & READS_Z:
+                read_at(plan, node, back)
+        elif active and graph.op[node] == OP_DOT:
+            for k in range(1, count):  # of each product the other factor
+                if graph.marks[words[k + 1 if k % 2 else k - 1]] & ACTIVE:
+                    read_at(plan, words[k], back)
+        elif active:
+            read_at(plan, words[0], back)
+    for at in range(graph.outputs.size):
+        read_at(plan, graph.outputs.at[at], plan.places)
+    return 0
+
+
+cdef const int32_t *layer_x(Fused graph, int32_t layer) noexcept:
+    """Where the x of a layer's first neuron are, every other word."""
+    return graph.pool.at + graph.a[graph.members.at[graph.layers.at[3 * layer]]] + 2
+
+
+# ---- slots
+
+
+cdef int32_t take_slot(Plan plan) except -1:
+    if plan.free_slots.size:
+        plan.free_slots.size -= 1
+        return plan.free_slots.at[plan.free_slots.size]
+    plan.c.slots += 1
+    return plan.c.slots - 1
+
+
+cdef int release_value(Plan plan, int32_t node) except -1:
+    """Free a value's slot if it is not read after the present time."""
+    if plan.graph.marks[node] & VARIES and plan.slot[node] and plan.last[node] <= plan.time:
+        push(&plan.free_slots, plan.slot[node])
+        plan.slot[node] = 0
+    return 0
+
+
+cdef int contribute(Plan plan, int32_t node, bint wanted, int32_t *pair) except -1:
+    """Where a contribution to a node's adjoint starts from and goes to."""
+    pair[0], pair[1] = SLOT_ZERO, SLOT_TRASH
+    if wanted and plan.graph.marks[node] & ACTIVE:
+        if plan.adjoint[node]:
+            pair[0] = plan.adjoint[node]
+        else:
+            plan.adjoint[node] = take_slot(plan)
+        pair[1] = plan.adjoint[node]
+    return 0
+
+
+cdef int32_t sum_of(Plan plan, int32_t node) except -2:
+    """The place of a uniform's adjoint in a strand's sums; -1 if it is not wanted."""
+    cdef int32_t uniform = plan.graph.uniform[node]
+    if not plan.graph.marks[node] & ACTIVE:
+        return -1
+    if not plan.sum_place[uniform]:
+        push(&plan.sum_uniforms, uniform)
+        plan.sum_place[uniform] = <int32_t>plan.sum_uniforms.size
+    return plan.sum_place[uniform] - 1
+
+
+# ---- forward
+
+
+cdef int plan_forward(Plan plan) except -1:
+    cdef Fused graph = plan.graph
+    cdef int32_t node
+    for node in range(graph.size):
+        if graph.op[node] == OP_INPUT and graph.uses[node]:
+            plan.slot[node] = take_slot(plan)
+            push(&plan.inputs, plan.slot[node])
+            push(&plan.inputs, graph.a[node])
+    for plan.time in range(plan.places):
+        node = plan.units.at[plan.time]
+        if node < 0:
+            forward_layer(plan, -1 - node)
+        else:
+            forward_node(plan, node)
+    plan.time = plan.places
+    for node in range(graph.outputs.size):
+        push(&plan.outputs, plan.slot[graph.outputs.at[node]])
+    return end(&plan.forward)
+
+
+cdef int forward_node(Plan plan, int32_t node) except -1:
+    cdef Fused graph = plan.graph
+    cdef Stream *stream = &plan.forward
+    cdef const int32_t *words = NULL
+    cdef int32_t count = 0, k, x, y
+    cdef int op = graph.op[node]
+    graph.operands(node, &words, &count)
+    if is_elementary(graph, node) or op == OP_DETACH:
+        x = y = plan.slot[words[0]]
+        if op < OP_FIRST_POOLED:
+            y = plan.slot[graph.b[node]]
+        begin(stream, OP_MAXIMUM if op == OP_DETACH else op)  # of x and x: a copy
+        release_value(plan, words[0])
+        if op < OP_FIRST_POOLED:
+            release_value(plan, graph.b[node])
+        plan.slot[node] = take_slot(plan)
+        push(&stream.words, plan.slot[node])
+        push(&stream.words, x)
+        push(&stream.words, y)
+        return keep_or_release(plan, node)
+    begin(stream, OP_PICK if picks(graph, node) else op)
+    x = <int32_t>stream.words.size
+    push(&stream.words, 0)
+    if op == OP_DOT:
+        push(&stream.words, plan.slot[words[0]])
+        push(&stream.words, graph.b[node])
+        words += 1
+        count -= 1
+    elif op == OP_ARGMAX:
+        push(&stream.words, count)
+    elif op == OP_TAKE:
+        push(&stream.words, plan.slot[words[0]])
+        push(&stream.words, count - 1)
+        words += 1
+        count -= 1
+    for k in range(count):
+        push(&stream.words, graph.uniform[words[k]] if picks(graph, node) else plan.slot[words[k]])
+    graph.operands(node, &words, &count)
+    for k in range(count):
+        release_value(plan, words[k])
+    plan.slot[node] = take_slot(plan)
+    stream.words.at[x] = plan.slot[node]
+    return keep_or_release(plan, node)
+
+
+cdef int keep_or_release(Plan plan, int32_t node) except -1:
+    """A value that nothing reads again leaves its slot at once: an adjoint may need none of it."""
+    return release_value(plan, node) if plan.last[node] <= plan.time else 0
+
+
+cdef int forward_layer(Plan plan, int32_t layer) except -1:
+    cdef Fused graph = plan.graph
+    cdef Dense *dense = plan.dense + layer
+    cdef const int32_t *members = graph.members.at + graph.layers.at[3 * layer]
+    cdef const int32_t *x = layer_x(graph, layer)
+    cdef int32_t k
+    begin(&plan.forward, OP_DENSE)
+    push(&plan.forward.words, layer)
+    dense.neurons, dense.inputs = graph.layers.at[3 * layer + 1], graph.layers.at[3 * layer + 2]
+    dense.x_at = plan.c.stash
+    dense.g_at = dense.x_at + (dense.inputs | 1)
+    plan.c.stash = dense.g_at + (dense.neurons | 1)
+    # Offsets for now: `finish` makes pointers of them.
+    dense.x = <const int32_t *>plan.dense_words.size
+    for k in range(dense.inputs):
+        push(&plan.dense_words, plan.slot[x[2 * k]])
+    for k in range(dense.inputs):
+        release_value(plan, x[2 * k])
+    dense.bias = <const int32_t *>plan.dense_words.size
+    for k in range(dense.neurons):
+        push(&plan.dense_words, graph.uniform[graph.pool.at[graph.a[members[k]]]])
+    dense.z = <const int32_t *>plan.dense_words.size
+    for k in range(dense.neurons):
+        plan.slot[members[k]] = take_slot(plan)
+        push(&plan.dense_words, plan.slot[members[k]])
+    return place_weights(plan, layer)
+
+
+cdef int place_weights(Plan plan, int32_t layer) except -1:
+    """Find the weights' rows among the uniforms, or have them copied together."""
+    cdef Fused graph = plan.graph
+    cdef Dense *dense = plan.dense + layer
+    cdef const int32_t *members = graph.members.at + graph.layers.at[3 * layer]
+    cdef const int32_t *words
+    cdef int32_t j, k, w
+    cdef bint regular = True
+    for j in range(dense.neurons):
+        words = graph.pool.at + graph.a[members[j]]
+        w = graph.uniform[words[1]]
+        if j == 0:
+            dense.first = w
+        elif j == 1:
+            dense.row = w - dense.first
+        regular = regular and w == dense.first + j * dense.row
+        for k in range(dense.inputs):
+            regular = regular and graph.uniform[words[2 * k + 1]] == w + k
+            dense.wants_weights |= graph.marks[words[2 * k + 1]] & ACTIVE != 0
+    if regular and (dense.neurons == 1 or dense.row >= dense.inputs):
+        return 0
+    dense.packed = 1
+    dense.first, dense.row = plan.packed.size, dense.inputs
+    for j in range(dense.neurons):
+        words = graph.pool.at + graph.a[members[j]]
+        for k in range(dense.inputs):
+            push(&plan.packed, graph.uniform[words[2 * k + 1]])
+    return 0
+
+
+# ---- reverse
+
+
+cdef int plan_reverse(Plan plan) except -1:
+    cdef Fused graph = plan.graph
+    cdef int32_t node = graph.outputs.at[0]
+    cdef int64_t at
+    if graph.marks[node] & ACTIVE:
+        plan.adjoint[node] = take_slot(plan)
+    plan.c.seed = plan.adjoint[node] if plan.adjoint[node] else SLOT_TRASH
+    release_value(plan, node)
+    for at in range(plan.places - 1, -1, -1):
+        plan.time = 2 * plan.places - at
+        node = plan.units.at[at]
+        if node < 0:
+            reverse_layer(plan, -1 - node)
+        elif graph.marks[node] & ACTIVE and plan.adjoint[node]:
+            reverse_node(plan, node)
+    for node in range(graph.size):
+        if plan.adjoint[node] and not graph.marks[node] & VARIES:
+            begin(&plan.reverse, 4 * OP_SUM)
+            push(&plan.reverse.words, sum_of(plan, node))
+            push(&plan.reverse.words, plan.adjoint[node])
+    return end(&plan.reverse)
+
+
+cdef int release_adjoint(Plan plan, int32_t node) except -1:
+    if plan.adjoint[node]:
+        push(&plan.free_slots, plan.adjoint[node])
+        plan.adjoint[node] = 0
+    return 0
+
+
+cdef int reverse_node(Plan plan, int32_t node) except -1:
+    cdef Fused graph = plan.graph
+    cdef Stream *stream = &plan.reverse
+    cdef const int32_t *words = NULL
+    cdef int32_t count = 0, k, which
+    cdef int32_t[8] code
+    cdef int op = graph.op[node]
+    graph.operands(node, &words, &count)
+    if is_elementary(graph, node):
+        which = which_wanted(graph, node)
+        begin(stream, 4 * op + which)
+        code[0] = plan.slot[node]
+        code[1] = code[2] = plan.slot[words[0]]
+        if op < OP_FIRST_POOLED:
+            code[2] = plan.slot[graph.b[node]]
+        code[3] = plan.adjoint[node]
+        # The kernel reads everything before it writes, so what dies here may be written over.
+        release_adjoint(plan, node)
+        release_value(plan, node)
+        release_value(plan, words[0])
+        if op < OP_FIRST_POOLED:
+            release_value(plan, graph.b[node])
+        contribute(plan, words[0], which != SECOND, code + 4)
+        contribute(plan, graph.b[node], which == SECOND or which == BOTH, code + 6)
+        return extend(&stream.words, code, 8)
+    begin(stream, 4 * (OP_PICK if picks(graph, node) else op))
+    if op == OP_DOT:
+        push(&stream.words, plan.adjoint[node])
+        push(&stream.words, graph.b[node])
+        contribute(plan, words[0], True, code)
+        extend(&stream.words, code, 2)
+        for k in range(graph.b[node]):
+            code[0], code[1] = plan.slot[words[2 * k + 1]], plan.slot[words[2 * k + 2]]
+            contribute(plan, words[2 * k + 1], True, code + 2)
+            contribute(plan, words[2 * k + 2], True, code + 4)
+            extend(&stream.words, code, 6)
+    else:  # TAKE, WHERE
+        push(&stream.words, plan.slot[words[0]])
+        push(&stream.words, plan.adjoint[node])
+        if op == OP_TAKE:
+            push(&stream.words, count - 1)
+        for k in range(1, count):
+            if picks(graph, node):
+                push(&stream.words, sum_of(plan, words[k]))
+                continue
+            contribute(plan, words[k], True, code)
+            extend(&stream.words, code, 2)
+    release_adjoint(plan, node)
+    for k in range(count):
+        release_value(plan, words[k])
+    return 0
+
+
+cdef int reverse_layer(Plan plan, int32_t layer) except -1:
+    cdef Fused graph = plan.graph
+    cdef Dense *dense = plan.dense + layer
+    cdef const int32_t *members = graph.members.at + graph.layers.at[3 * layer]
+    cdef const int32_t *x = layer_x(graph, layer)
+    cdef int32_t k
+    cdef int32_t[2] pair
+    cdef bint reached = False, wants_x = False
+    for k in range(dense.neurons):
+        reached = reached or plan.adjoint[members[k]] != 0
+    if not reached:
+        dense.wants_weights = 0
+        return 0
+    begin(&plan.reverse, 4 * OP_DENSE)
+    push(&plan.reverse.words, layer)
+    dense.gz = <const int32_t *>plan.dense_words.size
+    for k in range(dense.neurons):
+        push(&plan.dense_words, plan.adjoint[members[k]])  # 0: SLOT_ZERO
+    dense.bias_sums = <const int32_t *>plan.dense_words.size
+    for k in range(dense.neurons):
+        push(&plan.dense_words, sum_of(plan, graph.pool.at[graph.a[members[k]]]))
+    for k in range(dense.neurons):
+        release_adjoint(plan, members[k])
+    for k in range(dense.inputs):
+        wants_x = wants_x or graph.marks[x[2 * k]] & ACTIVE
+    dense.gx = NULL
+    if wants_x:
+        dense.gx = <const int32_t *>plan.dense_words.size
+        for k in range(dense.inputs):
+            contribute(plan, x[2 * k], True, pair)
+            extend(&plan.dense_words, pair, 2)
+    return 0
+
+
+# ---- uniforms
+
+
+cdef int plan_uniforms(Plan plan) except -1:
+    """Code for what is computed once a run, on one lane; a slot a uniform, and one an adjoint."""
+    cdef Fused graph = plan.graph
+    cdef int32_t node
+    for node in range(graph.size):
+        if is_computed(graph, node):
+            uniform_node(plan, node, &plan.uniform_forward, False)
+    end(&plan.uniform_forward)
+    if plan.gradient:
+        for node in range(graph.size - 1, -1, -1):
+            if is_computed(graph, node) and graph.marks[node] & ACTIVE:
+                uniform_node(plan, node, &plan.uniform_reverse, True)
+        end(&plan.uniform_reverse)
+    return 0
+
+
+cdef inline bint is_computed(Fused graph, int32_t node) noexcept:
+    return graph.op[node] != OP_LEAF and graph.op[node] < OP_PARAMETER and not (
+        graph.marks[node] & (VARIES | GONE)
+    )
+
+
+cdef int uniform_node(Plan plan, int32_t node, Stream *stream, bint back) except -1:
+    cdef Fused graph = plan.graph
+    cdef const int32_t *words = NULL
+    cdef int32_t count = 0, k, z = uniform_slot(graph, node), which
+    cdef int op = graph.op[node]
+    graph.operands(node, &words, &count)
+    if is_elementary(graph, node):
+        which = which_wanted(graph, node) if back else 0
+        begin(stream, 4 * op + which if back else op)
+        push(&stream.words, z)
+        push(&stream.words, uniform_slot(graph, words[0]))
+        push(&stream.words, uniform_slot(graph, graph.b[node] if op < OP_FIRST_POOLED else words[0]))
+        if back:
+            push(&stream.words, z + graph.uniforms)
+            for k in range(2):
+                push_adjoint(graph, stream, graph.b[node] if k and op < OP_FIRST_POOLED else words[0])
+        return 0
+    begin(stream, 4 * op if back else op)  # a DOT
+    push(&stream.words, z + graph.uniforms if back else z)
+    if back:
+        push(&stream.words, graph.b[node])
+        push_adjoint(graph, stream, words[0])
+    else:
+        push(&stream.words, uniform_slot(graph, words[0]))
+        push(&stream.words, graph.b[node])
+    for k in range(1, count, 2):
+        push(&stream.words, uniform_slot(graph, words[k]))
+        push(&stream.words, uniform_slot(graph, words[k + 1]))
+        if back:
+            push_adjoint(graph, stream, words[k])
+            push_adjoint(graph, stream, words[k + 1])
+    return 0
+
+
+cdef inline int32_t uniform_slot(Fused graph, int32_t node) noexcept:
+    return SLOTS_FIXED + graph.uniform[node]
+
+
+cdef int push_adjoint(Fused graph, Stream *stream, int32_t node) except -1:
+    """From and to are the same: uniforms' adjoints are 0 before a run."""
+    cdef int32_t slot = SLOT_TRASH
+    if graph.marks[node] & ACTIVE:
+        slot = uniform_slot(graph, node) + graph.uniforms
+    push(&stream.words, slot)
+    return push(&stream.words, slot)
+
+
+# ---- the end
+
+
+cdef const int32_t *placed(Plan plan, const int32_t *offset) noexcept:
+    return plan.dense_words.at + <size_t>offset
+
+
+cdef int finish(Plan plan) except -1:
+    cdef int32_t layer, k
+    cdef Dense *dense
+    cdef CPlan *c = &plan.c
+    c.dense_count = <int32_t>(plan.graph.layers.size // 3)
+    for layer in range(c.dense_count):
+        dense = plan.dense + layer
+        dense.x, dense.z = placed(plan, dense.x), placed(plan, dense.z)
+        dense.bias = placed(plan, dense.bias)
+        dense.gz, dense.bias_sums = placed(plan, dense.gz), placed(plan, dense.bias_sums)
+        if dense.gx != NULL:
+            dense.gx = placed(plan, dense.gx)
+    c.forward, c.reverse = plan.forward.words.at, plan.reverse.words.at
+    c.dense, c.inputs, c.splats = plan.dense, plan.inputs.at, plan.splats.at
+    c.outputs = plan.outputs.at
+    c.input_count = <int32_t>(plan.inputs.size // 2)
+    c.splat_count = <int32_t>(plan.splats.size // 2)
+    c.output_count = <int32_t>plan.outputs.size
+    c.sums = <int32_t>plan.sum_uniforms.size
+    return split_weights(plan)
+
+
+cdef int split_weights(Plan plan) except -1:
+    """Divide the adjoints of the layers' weights into tasks that touch no number in common."""
+    cdef int32_t k, row, rows
+    cdef Dense *dense
+    shapes = []
+    for k in range(plan.c.dense_count):
+        dense = plan.dense + k
+        if dense.wants_weights:
+            shapes.append((dense.packed, dense.first, dense.row, dense.neurons, dense.inputs, k))
+    shapes.sort()
+    families, end, space = [], -1, -1
+    for shape in shapes:
+        packed, first, apart, neurons, inputs, _ = shape
+        if packed != space or first > end:
+            families.append([])
+            end = -1
+        space = packed
+        families[len(families) - 1].append(shape)
+        end = max(end, first + (neurons - 1) * apart + inputs - 1)
+    for family in families:
+        start = plan.task_layers.size
+        for shape in family:
+            push(&plan.task_layers, shape[5])
+        rows = max(shape[3] for shape in family)
+        # Rows can be divided where the layers have the same weights altogether.
+        if all(shape[:5] == family[0][:5] for shape in family):
+            rows = max(1, TASK_WEIGHTS // family[0][4])
+        for row in range(0, max(shape[3] for shape in family), rows):
+            push(&plan.tasks, <int32_t>start)
+            push(&plan.tasks, <int32_t>plan.task_layers.size)
+            push(&plan.tasks, row)
+            push(&plan.tasks, row + rows)
+    return 0

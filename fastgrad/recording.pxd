@@ -1,0 +1,18 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+
+cdef enum:  # kinds of leaves of a recording, beside OP_LEAF, a constant
+    OP_PARAMETER = 250  # a: which one
+    OP_INPUT = 251      # a: which column of the inputs
+
+
+cdef class Recording:
+    cdef readonly int64_t parameters, inputs, size
+    cdef readonly object arrays  # op, a, b, val, pool, outputs, as NumPy arrays
+    cdef uint8_t *op
+    cdef int32_t *a
+    cdef int32_t *b
+    cdef double *val
+    cdef int32_t *pool
+    cdef int32_t *outputs
+    cdef readonly int64_t output_count, pool_size

@@ -1,0 +1,498 @@
+"""Replaying: programs run on whole batches, without Python and without the GIL.
+
+A run computes the uniform numbers once, then goes through the batch in superblocks of a few blocks
+of lanes.  First each block runs forward and in reverse (phase one), leaving what its dense layers
+met in its stash; then the adjoints of the layers' weights are added up over all stashes, rows of
+weights in parallel (phase two).  Other parameters' adjoints are summed in strands, one a block of
+the superblock, which are added in order at the end.
+
+Invariant: lanes, blocks and strands depend on program and batch only, so the bits of every result
+are the same on every run, for any number of threads.
+
+Threads: a run owns its memory, so several threads may run one program at once.
+"""
+
+import numpy
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastgrad.fuse cimport SLOTS_FIXED, Fused
+from fastgrad.plan cimport CPlan, Dense, Plan
+from fastgrad.record cimport handle
+from fastgrad.recording cimport Recording
+from fastgrad.tape cimport GRAD_INT, OP_LEAF, tape
+
+
+cdef extern from "kernels/program.h":
+    ctypedef struct Run:
+        const CPlan *plan
+        const double *uniform
+        const double *packed
+        double *uniform_adj
+        double *packed_adj
+        double *sums
+        const double *const *columns
+        const int64_t *strides
+        int64_t samples
+        double *outputs
+        int gradient
+        int64_t bad_sample
+        int32_t bad_place
+    ctypedef struct Kernels:
+        const char *name
+        void (*block[5])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
+                         double *stash) noexcept nogil
+        void (*splat[5])(const Run *, double *workspace) noexcept nogil
+        void (*forward_one)(const int32_t *code, double *workspace) noexcept nogil
+        void (*reverse_one)(const int32_t *code, double *workspace) noexcept nogil
+        void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
+                        const double *stash, int64_t blocks) noexcept nogil
+        void (*check_powers)() noexcept
+
+
+cdef extern from "kernels/pool.h":
+    void pool_run(void (*task)(void *context, int64_t k) noexcept nogil, void *context,
+                  int64_t tasks, int threads) noexcept nogil
+    int pool_processors() noexcept
+
+
+cdef extern from *:
+    """
+    extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2;
+
+    static const Kernels *choose_kernels(void)
+    {
+    #if defined(__x86_64__) && defined(__GNUC__)
+        __builtin_cpu_init();
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+            return &fastgrad_kernels_avx2;
+    #endif
+        return &fastgrad_kernels_base;
+    }
+
+    /* A workspace that no other task of the run is using: there is one for each thread. */
+    static int claim(int *taken)
+    {
+        for (int k = 0;; k++) {
+    #if defined(__GNUC__)
+            if (!__atomic_exchange_n(&taken[k], 1, __ATOMIC_ACQUIRE)) return k;
+    #else
+            if (!taken[k]) return taken[k] = 1, k;
+    #endif
+        }
+    }
+    static void release(int *taken, int k)
+    {
+    #if defined(__GNUC__)
+        __atomic_store_n(&taken[k], 0, __ATOMIC_RELEASE);
+    #else
+        taken[k] = 0;
+    #endif
+    }
+    """
+    const Kernels *choose_kernels() noexcept
+    int claim(int *taken) noexcept nogil
+    void release(int *taken, int k) noexcept nogil
+
+
+cdef const Kernels *kernels = choose_kernels()
+kernels.check_powers()
+cdef list pending = []  # what a signal handler raised during a run
+cdef int[5] SIZES = [1, 4, 8, 16, 32]  # of blocks, in lanes
+
+cdef enum:
+    LINE = 8                   # doubles of a cache line
+    WORKSPACE_BYTES = 1 << 18  # of a block: half of a usual second-level cache
+    STASH_BYTES = 3 << 19      # of a superblock
+    STRANDS = 8                # blocks of a superblock, at most
+    MOST_THREADS = 256
+    SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
+
+
+cdef class Memory:
+    """What a run of a plan writes to, kept for the next one."""
+
+    cdef char *raw
+    cdef int size            # of its blocks, as a place in SIZES
+    cdef int64_t blocks      # of a superblock
+    cdef int workspaces
+    cdef double *uniform     # SLOTS_FIXED, the uniforms, their adjoints
+    cdef double *packed
+    cdef double *packed_adj
+    cdef double *sums
+    cdef double *stash
+    cdef double *workspace
+    cdef int64_t workspace_doubles, bytes
+
+    def __dealloc__(self):
+        free(self.raw)
+
+
+cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
+    cdef Memory memory = Memory()
+    cdef int64_t uniform = lines(SLOTS_FIXED + 2 * plan.graph.uniforms)
+    cdef int64_t packed = lines(plan.packed.size)
+    cdef int64_t sums = lines(blocks * plan.c.sums)
+    cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
+    cdef double *at
+    memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
+    # A line more, so that workspaces do not begin in the same set of the cache.
+    memory.workspace_doubles = lines(plan.c.slots * SIZES[size]) + LINE
+    memory.bytes = sizeof(double) * (
+        uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
+    )
+    memory.raw = <char *>calloc(memory.bytes + LINE * sizeof(double), 1)
+    if memory.raw == NULL:
+        raise MemoryError(f"no memory for a run of a program: {memory.bytes} bytes")
+    at = <double *>((<size_t>memory.raw + 63) & ~<size_t>63)
+    memory.uniform = at
+    memory.packed = memory.uniform + uniform
+    memory.packed_adj = memory.packed + packed
+    memory.sums = memory.packed_adj + packed
+    memory.stash = memory.sums + sums
+    memory.workspace = memory.stash + stash
+    return memory
+
+
+cdef struct Context:  # of a run, for its tasks
+    Run run
+    double *stash
+    double *workspace
+    int64_t workspace_doubles
+    int64_t first, blocks, tail  # of the superblock; samples of its last block if that has fewer
+    int size, tail_size          # of blocks, as places in SIZES
+    int taken[MOST_THREADS]
+    int filled[MOST_THREADS]     # for which size a workspace's splats are, + 1
+    const int32_t *tasks
+    const int32_t *task_layers
+
+
+cdef inline int64_t lines(int64_t doubles) noexcept nogil:
+    return (doubles + LINE - 1) // LINE * LINE
+
+
+cdef inline int size_for(int64_t samples) noexcept nogil:
+    cdef int size = 0
+    while size < 4 and SIZES[size] < samples:
+        size += 1
+    return size
+
+
+cdef void block_task(void *context, int64_t k) noexcept nogil:
+    """Phase one for one block."""
+    cdef Context *c = <Context *>context
+    cdef bint is_tail = k == c.blocks - 1 and c.tail
+    cdef int size = c.tail_size if is_tail else c.size
+    cdef int64_t samples = c.tail if is_tail else SIZES[size]
+    cdef int which = claim(c.taken)
+    cdef double *workspace = c.workspace + which * c.workspace_doubles
+    if c.filled[which] != size + 1:
+        kernels.splat[size](&c.run, workspace)
+        c.filled[which] = size + 1
+    kernels.block[size](&c.run, workspace, c.first + k * SIZES[c.size], samples, k,
+                        c.stash + k * SIZES[c.size] * c.run.plan.stash)
+    release(c.taken, which)
+
+
+cdef void weights_task(void *context, int64_t k) noexcept nogil:
+    """Phase two for some rows of the layers that share their weights."""
+    cdef Context *c = <Context *>context
+    cdef const int32_t *task = c.tasks + 4 * k
+    cdef const Dense *dense
+    cdef int64_t full = c.blocks - (1 if c.tail else 0), at, to
+    for at in range(task[0], task[1]):
+        dense = c.run.plan.dense + c.task_layers[at]
+        to = min(task[3], dense.neurons)
+        if full:
+            kernels.weights(&c.run, dense, task[2], to, SIZES[c.size], c.stash, full)
+        if c.tail:
+            kernels.weights(&c.run, dense, task[2], to, SIZES[c.tail_size],
+                            c.stash + full * SIZES[c.size] * c.run.plan.stash, 1)
+
+
+cdef class Replay:
+    """A recording, ready to run.
+
+    Parameters
+    ----------
+    recording : Recording
+    """
+
+    cdef readonly Recording recording
+    cdef Fused graph
+    cdef Plan forward_plan, gradient_plan
+    cdef list forward_idle, gradient_idle  # Memory of earlier runs
+
+    def __init__(self, Recording recording):
+        self.recording = recording
+        self.graph = Fused(recording)
+        self.forward_idle, self.gradient_idle = [], []
+
+    def run(self, list columns, int64_t samples, theta, bint gradient, int threads):
+        """Run forward, and in reverse if gradients are wanted.
+
+        Parameters
+        ----------
+        columns : list of ndarray
+            The arguments, (samples, numbers of one sample), float64 in C order.
+        samples : int
+            At least 1.
+        theta : ndarray, shape (parameters,)
+        gradient : bool
+            Only for programs of one output.
+        threads : int
+            At most so many.
+
+        Returns
+        -------
+        ndarray, shape (samples, outputs)
+        ndarray or None, shape (parameters,)
+            Sums over the samples of the derivatives of the output.
+
+        Raises
+        ------
+        IndexError
+            With (sample, column or None) if an index in the program names nothing.
+        """
+        cdef Plan plan = self.plan(gradient)
+        cdef list idle = self.gradient_idle if gradient else self.forward_idle
+        cdef Memory memory = find_memory(plan, idle, samples, min(threads, MOST_THREADS))
+        outputs = numpy.empty((samples, plan.c.output_count))
+        grads = numpy.empty(self.recording.parameters) if gradient else None
+        replay(plan, memory, columns, samples, theta, outputs, grads, threads)
+        idle.append(memory)
+        return outputs, grads
+
+    cdef Plan plan(self, bint gradient):
+        if gradient:
+            if self.gradient_plan is None:
+                self.gradient_plan = Plan(self.graph, True)
+            return self.gradient_plan
+        if self.forward_plan is None:
+            self.forward_plan = Plan(self.graph, False)
+        return self.forward_plan
+
+    def cost(self, gradient):
+        """Guess what one sample costs, in nanoseconds, for the choice of threads."""
+        cdef Plan plan = self.plan(gradient)
+        cdef int64_t layer, products = 0
+        for layer in range(plan.c.dense_count):
+            products += <int64_t>plan.dense[layer].inputs * plan.dense[layer].neurons
+        return (3 if gradient else 1) * (0.06 * products + 0.5 * plan.places)
+
+    def describe(self, bint gradient, int64_t samples):
+        """What ``Program.__repr__`` says: entries before and after, lanes, bytes of a workspace."""
+        cdef Plan plan = self.plan(gradient)
+        cdef int size = lanes_for(plan, samples)
+        return {
+            "entries": self.recording.size - self.recording.parameters - self.recording.inputs,
+            "operations": plan.places,
+            "lanes": SIZES[size],
+            "workspace": plan.c.slots * SIZES[size] * sizeof(double),
+        }
+
+
+cdef int lanes_for(Plan plan, int64_t samples) noexcept:
+    """As many lanes as the batch has and a cache holds the slots of, but 8 at least."""
+    cdef int size = size_for(samples)
+    while size > 2 and plan.c.slots * SIZES[size] * <int64_t>sizeof(double) > WORKSPACE_BYTES:
+        size -= 1
+    return size
+
+
+cdef Memory find_memory(Plan plan, list idle, int64_t samples, int threads):
+    """Memory of an earlier run, or more."""
+    cdef int size = lanes_for(plan, samples)
+    cdef int64_t blocks = (samples + SIZES[size] - 1) // SIZES[size]
+    cdef int64_t bytes = SIZES[size] * plan.c.stash * <int64_t>sizeof(double)
+    cdef Memory memory
+    blocks = min(blocks, max(2, min(<int64_t>STRANDS, STASH_BYTES // max(bytes, 1))))
+    threads = <int>min(<int64_t>threads, blocks)
+    while idle:
+        memory = idle.pop()
+        if memory.size == size and memory.blocks == blocks and memory.workspaces >= threads:
+            return memory
+    return new_memory(plan, size, blocks, threads)
+
+
+cdef int replay(
+    Plan plan, Memory memory, list columns, int64_t samples, double[::1] theta,
+    double[:, ::1] outputs, double[::1] grads, int threads
+) except -1:
+    cdef int64_t inputs = plan.graph.recording.inputs, k, at = 0
+    cdef const double **starts = <const double **>calloc(inputs + 1, sizeof(double *))
+    cdef int64_t *strides = <int64_t *>calloc(inputs + 1, sizeof(int64_t))
+    cdef Context *c = <Context *>calloc(1, sizeof(Context))
+    cdef const double[:, ::1] column
+    cdef int interrupted
+    try:
+        if starts == NULL or strides == NULL or c == NULL:
+            raise MemoryError(f"no memory for {inputs} columns")
+        for argument in columns:
+            column = argument
+            for k in range(column.shape[1]):
+                starts[at] = &column[0, k]
+                strides[at] = column.shape[1]
+                at += 1
+        c.run.plan = &plan.c
+        c.run.columns, c.run.strides = starts, strides
+        c.run.samples, c.run.outputs = samples, &outputs[0, 0]
+        c.run.gradient, c.run.bad_sample = grads is not None, -1
+        c.size = memory.size
+        set_uniforms(plan, memory, theta, c)
+        with nogil:
+            interrupted = superblocks(plan, memory, c, samples, threads)
+        if interrupted:
+            raise pending.pop()
+        if c.run.bad_sample >= 0:
+            raise IndexError(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
+        if grads is not None:
+            get_gradients(plan, memory, grads)
+    finally:
+        free(starts)
+        free(strides)
+        free(c)
+    return 0
+
+
+cdef object column_of(Plan plan, int32_t slot):
+    """The input column that the index in this slot is, if it is one."""
+    cdef int64_t k
+    for k in range(plan.c.input_count):
+        if plan.c.inputs[2 * k] == slot:
+            return plan.c.inputs[2 * k + 1]
+    return None
+
+
+cdef void set_uniforms(Plan plan, Memory memory, double[::1] theta, Context *c) noexcept:
+    """Parameters, constants, and what is computed from them; all adjoints are 0."""
+    cdef Fused graph = plan.graph
+    cdef double *uniform = memory.uniform + SLOTS_FIXED
+    cdef int64_t k
+    cdef int32_t node
+    if graph.parameters:
+        memcpy(uniform, &theta[0], graph.parameters * sizeof(double))
+    for node in range(graph.size):
+        if graph.op[node] == OP_LEAF:
+            uniform[graph.uniform[node]] = graph.val[node]
+    kernels.forward_one(plan.uniform_forward.words.at, memory.uniform)
+    for k in range(plan.packed.size):
+        memory.packed[k] = uniform[plan.packed.at[k]]
+    if plan.gradient:
+        memset(uniform + graph.uniforms, 0, graph.uniforms * sizeof(double))
+        memset(memory.packed_adj, 0, plan.packed.size * sizeof(double))
+        memset(memory.sums, 0, memory.blocks * plan.c.sums * sizeof(double))
+    c.run.uniform, c.run.uniform_adj = uniform, uniform + graph.uniforms
+    c.run.packed, c.run.packed_adj = memory.packed, memory.packed_adj
+    c.run.sums = memory.sums
+    c.stash, c.workspace = memory.stash, memory.workspace
+    c.workspace_doubles = memory.workspace_doubles
+    c.tasks, c.task_layers = plan.tasks.at, plan.task_layers.at
+
+
+cdef bint superblocks(
+    Plan plan, Memory memory, Context *c, int64_t samples, int threads
+) noexcept nogil:
+    """Go through the batch; returns whether a signal (Ctrl-C) has come in between."""
+    cdef int64_t lanes = SIZES[memory.size], left, done = 0
+    while c.first < samples and c.run.bad_sample < 0:
+        left = samples - c.first
+        c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
+        c.tail = left % lanes if left < c.blocks * lanes else 0
+        c.tail_size = size_for(c.tail)
+        pool_run(block_task, c, c.blocks, threads)
+        if c.run.gradient and lanes > 1:
+            pool_run(weights_task, c, plan.tasks.size // 4, threads)
+        c.first += c.blocks * lanes
+        done += c.blocks * lanes * plan.places
+        if done > SIGNALS_AFTER and c.first < samples:
+            done = 0
+            if signal_came():
+                return True
+    return False
+
+
+cdef bint signal_came() noexcept with gil:
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        pending.append(error)
+        return True
+    return False
+
+
+cdef void get_gradients(Plan plan, Memory memory, double[::1] grads) noexcept:
+    """Bring together what phases and strands have added up, and sweep what is uniform."""
+    cdef Fused graph = plan.graph
+    cdef double *adjoints = memory.uniform + SLOTS_FIXED + graph.uniforms
+    cdef int64_t k, strand
+    for strand in range(memory.blocks):
+        for k in range(plan.c.sums):
+            adjoints[plan.sum_uniforms.at[k]] += memory.sums[strand * plan.c.sums + k]
+    for k in range(plan.packed.size):
+        adjoints[plan.packed.at[k]] += memory.packed_adj[k]
+    kernels.reverse_one(plan.uniform_reverse.words.at, memory.uniform)
+    if graph.parameters:
+        memcpy(&grads[0], adjoints, graph.parameters * sizeof(double))
+
+
+# ---- parameters
+
+
+cdef class Parameters:
+    """The Values that a program reads afresh at each run.
+
+    Parameters
+    ----------
+    values : list of Value
+    """
+
+    cdef readonly list values
+    cdef int32_t first  # slot of the first if they lie in consecutive slots, else -1
+    cdef object collections
+
+    def __init__(self, list values):
+        self.values = values
+
+    cdef int find(self) except -1:
+        """Where are they now?  Entries move in collections only."""
+        cdef int64_t k
+        if self.collections == tape.collections or not self.values:
+            return 0
+        self.first = handle(self.values[0]).slot
+        for k in range(len(self.values)):
+            if handle(self.values[k]).slot != self.first + k:
+                self.first = -1
+                break
+        self.collections = tape.collections
+        return 0
+
+    def read(self):
+        """Their data as an array."""
+        cdef int64_t k, count = len(self.values)
+        cdef double[::1] theta
+        array = numpy.empty(count)
+        if count:
+            self.find()
+            theta = array
+            if self.first >= 0:
+                memcpy(&theta[0], tape.val + self.first, count * sizeof(double))
+            else:
+                for k in range(count):
+                    theta[k] = tape.val[handle(self.values[k]).slot]
+        return array
+
+    def add_grads(self, double[::1] grads, double divisor):
+        """Add the numbers, divided, to their grads."""
+        cdef int64_t k, count = len(self.values)
+        cdef int32_t slot
+        if not count:
+            return
+        self.find()
+        for k in range(count):
+            slot = self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot
+            tape.adj[slot] += grads[k] / divisor
+            tape.flags[slot] &= ~GRAD_INT
