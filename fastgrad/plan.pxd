@@ -17,6 +17,7 @@ cdef extern from "kernels/program.h":
         int32_t packed
         int64_t first
         int64_t row
+        int64_t turned
         int64_t x_at
         int64_t g_at
     ctypedef struct CPlan "Plan":
@@ -32,6 +33,7 @@ cdef extern from "kernels/program.h":
         int32_t dense_count
         int32_t slots
         int32_t sums
+        int64_t turned
         int64_t stash
         int32_t seed
     enum:
@@ -63,10 +65,11 @@ cdef class Plan:
     cdef Words sum_uniforms  # the uniform of each place in a strand's sums
     cdef Words free_slots
     cdef Words units         # nodes in the order of their runs; a layer is -1 - its number
-    cdef Words tasks         # of the weights' adjoints: (from, to) of task_layers, rows (from, to)
+    cdef Words tasks         # of the weights' adjoints: (from, to) of task_layers, of columns
     cdef Words task_layers   # layers whose weights' adjoints lie together, family by family
     cdef Dense *dense
     cdef int32_t *slot       # by node: of its values, its adjoints; 0 where there is none
     cdef int32_t *adjoint
     cdef int64_t *last       # by node: the time when its value is last read
     cdef int32_t *sum_place  # by uniform: its place in the sums, + 1
+    cdef int64_t products(self) noexcept

@@ -25,6 +25,9 @@ from fastgrad.tape cimport (
 cdef enum:
     OPS = 4 * 64  # more than there are codes
     TASK_WEIGHTS = 1 << 13  # of one task
+    COLUMNS = 12            # of weights whose x the kernel keeps in the first cache
+    TURN_FROM = 1 << 14     # weights of a layer from which a turned copy pays
+    TILE = 6                # the kernel's TILE_ROWS
 
 
 cdef void *zeros(int64_t count, size_t size) except NULL:
@@ -79,6 +82,13 @@ cdef class Plan:
             plan_reverse(self)
         plan_uniforms(self)
         finish(self)
+
+    cdef int64_t products(self) noexcept:
+        """How many products of weights and inputs the layers have for one sample."""
+        cdef int64_t layer, count = 0
+        for layer in range(self.c.dense_count):
+            count += <int64_t>self.dense[layer].inputs * self.dense[layer].neurons
+        return count
 
     def __dealloc__(self):
         free(self.forward.words.at)
@@ -578,7 +588,11 @@ cdef int reverse_layer(Plan plan, int32_t layer) except -1:
     for k in range(dense.inputs):
         wants_x = wants_x or graph.marks[x[2 * k]] & ACTIVE
     dense.gx = NULL
+    dense.turned = -1
     if wants_x:
+        if <int64_t>dense.inputs * dense.neurons >= TURN_FROM:
+            dense.turned = plan.c.turned
+            plan.c.turned += <int64_t>(dense.inputs + TILE - 1) // TILE * TILE * dense.neurons
         dense.gx = <const int32_t *>plan.dense_words.size
         for k in range(dense.inputs):
             contribute(plan, x[2 * k], True, pair)
@@ -689,7 +703,7 @@ cdef int finish(Plan plan) except -1:
 
 cdef int split_weights(Plan plan) except -1:
     """Divide the adjoints of the layers' weights into tasks that touch no number in common."""
-    cdef int32_t k, row, rows
+    cdef int32_t k, column, columns, inputs
     cdef Dense *dense
     shapes = []
     for k in range(plan.c.dense_count):
@@ -711,12 +725,13 @@ cdef int split_weights(Plan plan) except -1:
         for shape in family:
             push(&plan.task_layers, shape[5])
         rows = max(shape[3] for shape in family)
-        # Rows can be divided where the layers have the same weights altogether.
+        # Columns can be divided where the layers have the same weights altogether.
+        columns = inputs = max(shape[4] for shape in family)
         if all(shape[:5] == family[0][:5] for shape in family):
-            rows = max(1, TASK_WEIGHTS // family[0][4])
-        for row in range(0, max(shape[3] for shape in family), rows):
+            columns = max(1, TASK_WEIGHTS // (COLUMNS * family[0][3])) * COLUMNS
+        for column in range(0, inputs, columns):
             push(&plan.tasks, <int32_t>start)
             push(&plan.tasks, <int32_t>plan.task_layers.size)
-            push(&plan.tasks, row)
-            push(&plan.tasks, row + rows)
+            push(&plan.tasks, column)
+            push(&plan.tasks, column + columns)
     return 0

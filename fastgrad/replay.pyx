@@ -2,8 +2,8 @@
 
 A run computes the uniform numbers once, then goes through the batch in superblocks of a few blocks
 of lanes.  First each block runs forward and in reverse (phase one), leaving what its dense layers
-met in its stash; then the adjoints of the layers' weights are added up over all stashes, rows of
-weights in parallel (phase two).  Other parameters' adjoints are summed in strands, one a block of
+met in its stash; then the adjoints of the layers' weights are added up over all stashes, columns
+of weights in parallel (phase two).  Other parameters' adjoints are summed in strands, one a block of
 the superblock, which are added in order at the end.
 
 Invariant: lanes, blocks and strands depend on program and batch only, so the bits of every result
@@ -31,6 +31,7 @@ cdef extern from "kernels/program.h":
         const CPlan *plan
         const double *uniform
         const double *packed
+        const double *turned
         double *uniform_adj
         double *packed_adj
         double *sums
@@ -50,6 +51,7 @@ cdef extern from "kernels/program.h":
         void (*reverse_one)(const int32_t *code, double *workspace) noexcept nogil
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
                         const double *stash, int64_t blocks) noexcept nogil
+        void (*turn)(const Run *, const Dense *, double *turned) noexcept nogil
         void (*check_powers)() noexcept
 
 
@@ -107,6 +109,7 @@ cdef enum:
     LINE = 8                   # doubles of a cache line
     WORKSPACE_BYTES = 1 << 18  # of a block: half of a usual second-level cache
     STASH_BYTES = 3 << 19      # of a superblock
+    LAYERED = 16               # products of layers a slot, from which a program is one of layers
     STRANDS = 8                # blocks of a superblock, at most
     MOST_THREADS = 256
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
@@ -122,6 +125,7 @@ cdef class Memory:
     cdef double *uniform     # SLOTS_FIXED, the uniforms, their adjoints
     cdef double *packed
     cdef double *packed_adj
+    cdef double *turned
     cdef double *sums
     cdef double *stash
     cdef double *workspace
@@ -135,6 +139,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef Memory memory = Memory()
     cdef int64_t uniform = lines(SLOTS_FIXED + 2 * plan.graph.uniforms)
     cdef int64_t packed = lines(plan.packed.size)
+    cdef int64_t turned = lines(plan.c.turned)
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
     cdef double *at
@@ -142,7 +147,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     # A line more, so that workspaces do not begin in the same set of the cache.
     memory.workspace_doubles = lines(plan.c.slots * SIZES[size]) + LINE
     memory.bytes = sizeof(double) * (
-        uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
+        uniform + 2 * packed + turned + sums + stash + workspaces * memory.workspace_doubles
     )
     memory.raw = <char *>calloc(memory.bytes + LINE * sizeof(double), 1)
     if memory.raw == NULL:
@@ -151,7 +156,8 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     memory.uniform = at
     memory.packed = memory.uniform + uniform
     memory.packed_adj = memory.packed + packed
-    memory.sums = memory.packed_adj + packed
+    memory.turned = memory.packed_adj + packed
+    memory.sums = memory.turned + turned
     memory.stash = memory.sums + sums
     memory.workspace = memory.stash + stash
     return memory
@@ -198,14 +204,14 @@ cdef void block_task(void *context, int64_t k) noexcept nogil:
 
 
 cdef void weights_task(void *context, int64_t k) noexcept nogil:
-    """Phase two for some rows of the layers that share their weights."""
+    """Phase two for some columns of the layers that share their weights."""
     cdef Context *c = <Context *>context
     cdef const int32_t *task = c.tasks + 4 * k
     cdef const Dense *dense
     cdef int64_t full = c.blocks - (1 if c.tail else 0), at, to
     for at in range(task[0], task[1]):
         dense = c.run.plan.dense + c.task_layers[at]
-        to = min(task[3], dense.neurons)
+        to = min(task[3], dense.inputs)
         if full:
             kernels.weights(&c.run, dense, task[2], to, SIZES[c.size], c.stash, full)
         if c.tail:
@@ -278,10 +284,7 @@ cdef class Replay:
     def cost(self, gradient):
         """Guess what one sample costs, in nanoseconds, for the choice of threads."""
         cdef Plan plan = self.plan(gradient)
-        cdef int64_t layer, products = 0
-        for layer in range(plan.c.dense_count):
-            products += <int64_t>plan.dense[layer].inputs * plan.dense[layer].neurons
-        return (3 if gradient else 1) * (0.06 * products + 0.5 * plan.places)
+        return (3 if gradient else 1) * (0.06 * plan.products() + 0.5 * plan.places)
 
     def describe(self, bint gradient, int64_t samples):
         """What ``Program.__repr__`` says: entries before and after, lanes, bytes of a workspace."""
@@ -298,7 +301,10 @@ cdef class Replay:
 cdef int lanes_for(Plan plan, int64_t samples) noexcept:
     """As many lanes as the batch has and a cache holds the slots of, but 8 at least."""
     cdef int size = size_for(samples)
-    while size > 2 and plan.c.slots * SIZES[size] * <int64_t>sizeof(double) > WORKSPACE_BYTES:
+    cdef int64_t bytes = sizeof(double) * plan.c.slots
+    if plan.products() > LAYERED * plan.c.slots:
+        bytes //= LAYERED  # layers read their slots a few times only, but each weight once a block
+    while size > 2 and bytes * SIZES[size] > WORKSPACE_BYTES:
         size -= 1
     return size
 
@@ -388,6 +394,10 @@ cdef void set_uniforms(Plan plan, Memory memory, double[::1] theta, Context *c) 
     c.run.uniform, c.run.uniform_adj = uniform, uniform + graph.uniforms
     c.run.packed, c.run.packed_adj = memory.packed, memory.packed_adj
     c.run.sums = memory.sums
+    c.run.turned = memory.turned
+    for k in range(plan.c.dense_count):
+        if plan.gradient and plan.dense[k].gx != NULL and plan.dense[k].turned >= 0:
+            kernels.turn(&c.run, plan.dense + k, memory.turned)
     c.stash, c.workspace = memory.stash, memory.workspace
     c.workspace_doubles = memory.workspace_doubles
     c.tasks, c.task_layers = plan.tasks.at, plan.task_layers.at

@@ -159,8 +159,8 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
                     for (int l = 0; l < PANEL; l++) biases[i][l] = run->uniform[dense->bias[j + i]];
                     start[i] = biases[i];
                 }
-                dense_tile(rows, PANEL / 4, to, start, weights + j * dense->row + from, dense->row,
-                           1, stash + dense->x_at * LANES + p * apart + from * PANEL, terms);
+                dense_tile(rows, PANEL / 4, 0, to, start, weights + j * dense->row + from,
+                           dense->row, 1, stash + dense->x_at * LANES + p * apart + from * PANEL, terms);
             }
         }
     }
@@ -355,14 +355,15 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
     }
 #else
     const int64_t apart = PANELS_APART(dense->neurons, PANEL);
+    double *const g = stash + dense->g_at * LANES;
     for (int p = 0; p < LANES / PANEL; p++) {
-        double *const panels = stash + dense->g_at * LANES + p * apart, *panel = panels;
+        double *panel = g + p * apart;
         for (int32_t j = 0; j < dense->neurons; j++, panel += PANEL)
             for (int l = 0; l < PANEL; l += 4) STORE(panel + l, LOAD(AT(dense->gz[j]) + p * PANEL + l));
     }
     if (samples < LANES) { /* the other lanes are left out of the weights' adjoints */
         clear_lanes(stash + dense->x_at * LANES, dense->inputs, PANEL, LANES / PANEL, samples);
-        clear_lanes(stash + dense->g_at * LANES, dense->neurons, PANEL, LANES / PANEL, samples);
+        clear_lanes(g, dense->neurons, PANEL, LANES / PANEL, samples);
     }
     if (!dense->gx) return;
     for (int32_t from = 0; from < dense->neurons; from += TERMS_AT_ONCE) {
@@ -377,9 +378,14 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
                     to[i] = AT(dense->gx[2 * (k + i) + 1]) + p * PANEL;
                     start[i] = from ? to[i] : AT(dense->gx[2 * (k + i)]) + p * PANEL;
                 }
-                dense_tile(rows, PANEL / 4, to, start, weights + from * dense->row + k, 1,
-                           dense->row, stash + dense->g_at * LANES + p * apart + from * PANEL,
-                           terms);
+                if (dense->turned < 0)
+                    dense_tile(rows, PANEL / 4, 1, to, start, weights + from * dense->row + k, 1,
+                               dense->row, g + p * apart + from * PANEL, terms);
+                else
+                    dense_tile(rows, PANEL / 4, 1, to, start,
+                               run->turned + dense->turned + (int64_t)k * dense->neurons
+                                   + from * TILE_ROWS,
+                               1, TILE_ROWS, g + p * apart + from * PANEL, terms);
             }
         }
     }

@@ -25,16 +25,9 @@ static ALWAYS_INLINE double power_dx(int op, double x, double z)
 }
 
 #ifdef __FMA__
-#include <immintrin.h>
-
 typedef long long Bits __attribute__((vector_size(32), aligned(8), may_alias));
 
 static int powers_fast = 0; /* does this libm's pow agree? */
-
-static ALWAYS_INLINE Vector fused(Vector a, Vector b, Vector c)
-{
-    return (Vector)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
-}
 
 static ALWAYS_INLINE Bits is_moderate(Vector x)
 {

@@ -49,7 +49,7 @@ static void reverse_one(const int32_t *code, double *workspace)
     reverse_1(&run, code, workspace, NULL, 1, NULL);
 }
 
-/* Adjoints of the weights of the neurons [from, to), added up over the stashes of `blocks`. */
+/* Adjoints of the weights of the inputs [from, to), added up over the stashes of `blocks`. */
 static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to, int64_t lanes,
                     const double *stash, int64_t blocks)
 {
@@ -57,10 +57,11 @@ static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to
     const int64_t x_apart = PANELS_APART(dense->inputs, panel);
     const int64_t g_apart = PANELS_APART(dense->neurons, panel);
     double *const grads = (dense->packed ? run->packed_adj : run->uniform_adj) + dense->first;
-    for (int64_t k = 0; k < dense->inputs; k += GRADIENT_BLOCK) {
-        const int64_t end = k + GRADIENT_BLOCK < dense->inputs ? k + GRADIENT_BLOCK : dense->inputs;
-        for (int64_t j = from; j < to; j += GRADIENT_ROWS) {
-            const int rows = to - j < GRADIENT_ROWS ? (int)(to - j) : GRADIENT_ROWS;
+    const int64_t neurons = dense->neurons;
+    for (int64_t k = from; k < to; k += GRADIENT_BLOCK) {
+        const int64_t end = k + GRADIENT_BLOCK < to ? k + GRADIENT_BLOCK : to;
+        for (int64_t j = 0; j < neurons; j += GRADIENT_ROWS) {
+            const int rows = neurons - j < GRADIENT_ROWS ? (int)(neurons - j) : GRADIENT_ROWS;
             for (int64_t c = k; c < end; c += GRADIENT_COLUMNS) {
                 const int columns = end - c < GRADIENT_COLUMNS ? (int)(end - c) : GRADIENT_COLUMNS;
                 dense_gradient(rows, columns, panel / 4, grads + j * dense->row + c, dense->row,
@@ -72,6 +73,12 @@ static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to
     }
 }
 
+static void turn(const Run *run, const Dense *dense, double *turned)
+{
+    turn_weights((dense->packed ? run->packed : run->uniform) + dense->first, dense->row,
+                 dense->neurons, dense->inputs, turned + dense->turned);
+}
+
 const Kernels KERNELS = {
     NAME,
     {block_1, block_4, block_8, block_16, block_32},
@@ -79,5 +86,6 @@ const Kernels KERNELS = {
     forward_one,
     reverse_one,
     weights,
+    turn,
     powers_check,
 };
