@@ -30,7 +30,7 @@ extensions = [
     )
     for name in (
         *("tape", "trace", "record", "sweep", "operators", "value", "layer"),
-        *("recording", "fuse", "plan", "replay"),
+        *("row", "formulas", "choices", "functional", "recording", "fuse", "plan", "replay"),
     )
 ]
 directives = {

@@ -15,7 +15,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
-from fastgrad.record cimport is_value, keep, paused, read_number
+from fastgrad.record cimport adopt, is_value, paused, read_number
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_RELU, OP_RUN, USED, Handle, append, append_leaf,
     entry_set_grad, handle_alloc, make_room, op_is_int, op_pool_words, op_value, tape, use_run,
@@ -359,15 +359,6 @@ cdef void find_inputs(Row *row, tuple items, const double *numbers) noexcept:
             row.slots[k] = append_leaf(numbers[k], row.slots[k], NULL)
         if row.slots[k] != row.slots[0] + k:
             row.consecutive = False
-
-
-cdef int adopt(object output, int32_t slot) except -1:
-    """Give an entry its handle."""
-    (<Handle *><PyObject *>output).slot = slot
-    tape.owner[slot] = <Handle *><PyObject *>output
-    if tape.flags[slot] & KEPT:
-        keep(tape.owner[slot], slot)
-    return 0
 
 
 cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:

@@ -18,6 +18,7 @@ cdef object failure_hook  # called before an operator raises, see set_dialect
 
 cdef str describe(object thing)
 cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1
+cdef int raise_error_of(int op, object x, object y, int error, bint reverse) except -1
 cdef bint paused() noexcept
 cdef int keep(Handle *user, int32_t slot) except -1
 cdef int set_rule(Handle *handle, object rule) except -1
@@ -96,3 +97,12 @@ cdef inline object record_number(int op, object value, double number, bint is_in
     check_room()
     apply(op, handle(value).slot, append_leaf(number, is_int, NULL), handle(out))
     return out
+
+
+cdef inline int adopt(object output, int32_t slot) except -1:
+    """Give an entry that was appended without a handle its handle."""
+    handle(output).slot = slot
+    tape.owner[slot] = handle(output)
+    if tape.flags[slot] & KEPT:
+        keep(tape.owner[slot], slot)
+    return 0

@@ -77,14 +77,18 @@ cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) exce
 
     Not while a program is traced: its numbers are an example's, and a program follows IEEE.
     """
+    return raise_error_of(op, number_of(a), number_of(b), error, reverse)
+
+
+cdef int raise_error_of(int op, object x, object y, int error, bint reverse) except -1:
+    """The same for numbers that are not on the tape."""
     if is_tracer():
         return 0
-    x, y = number_of(a), number_of(b)
     if failure_hook is not None:
         failure_hook(op_rows[op].name.decode(), x, y, reverse)
     if op == OP_POW or op == OP_POW_CONST:
         # Python's own spelling: -8.0 ** 0.5 would be -(8.0 ** 0.5).
-        call = f"({x!r}) ** {y!r}" if tape.val[a] < 0 else f"{x!r} ** {y!r}"
+        call = f"({x!r}) ** {y!r}" if x < 0 else f"{x!r} ** {y!r}"
         domain = "a negative number to a fractional power is complex, fastgrad computes in reals"
     else:
         call = f"{op_rows[op].label.decode()}({x!r})"

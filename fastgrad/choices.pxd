@@ -1,0 +1,4 @@
+from fastgrad.row cimport Row
+
+
+cdef object record_take(Row row, object i)
