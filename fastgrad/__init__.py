@@ -2,6 +2,8 @@
 
 - ``fastgrad.engine.Value`` and ``fastgrad.nn`` are micrograd's, and drop in for them;
 - ``functional`` has the functions of several values (softmax, losses, ...), each as one C call;
+- ``optim`` has optimizers whose step is one C call;
+- ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
 - ``install()`` makes ``import micrograd`` give fastgrad in this process, and so does
   ``%load_ext fastgrad`` in Jupyter;
@@ -9,14 +11,47 @@
   own class like micrograd's.
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fastgrad import functional
 from fastgrad.engine import Value, no_grad
 from fastgrad.redirect import install
+from fastgrad.trace import TraceError
 
-__all__ = ["Value", "functional", "install", "no_grad"]
+if TYPE_CHECKING:
+    from fastgrad import optim
+    from fastgrad.program import Program, compile, get_num_threads, set_num_threads
+
+__all__ = [
+    "Program",
+    "TraceError",
+    "Value",
+    "compile",
+    "functional",
+    "get_num_threads",
+    "install",
+    "no_grad",
+    "optim",
+    "set_num_threads",
+]
 __version__ = "0.1.0"
+
+# Programs need NumPy, whose import a plain script shall not wait for.
+_LATER = {
+    "Program": "fastgrad.program",
+    "compile": "fastgrad.program",
+    "get_num_threads": "fastgrad.program",
+    "set_num_threads": "fastgrad.program",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "optim":
+        return importlib.import_module("fastgrad.optim")
+    if name not in _LATER:
+        raise AttributeError(f"module 'fastgrad' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
 
 
 def load_ipython_extension(ipython: Any) -> None:

@@ -41,7 +41,8 @@ cdef int extend(Words *words, const int32_t *more, int64_t count) except -1
 
 cdef class Fused:
     cdef Recording recording
-    cdef int32_t size, parameters, constants, uniforms  # nodes; the first uniforms are in this order
+    cdef int32_t size  # nodes
+    cdef int32_t parameters, constants, uniforms  # all uniforms, the first two kinds first
     cdef uint8_t *op
     cdef uint8_t *marks
     cdef int32_t *a

@@ -13,13 +13,13 @@ Invariant: a node's operands have smaller numbers.  Not done: anything that chan
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
 from fastgrad.recording cimport OP_INPUT, OP_PARAMETER, Recording
 from fastgrad.tape cimport (
-    OP_ADD, OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_MUL,
-    OP_POW_CONST, OP_TAKE, OP_WHERE, op_rows, op_words,
+    OP_ADD, OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MUL,
+    OP_POW_CONST, op_rows, op_words,
 )
 
 

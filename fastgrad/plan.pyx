@@ -628,19 +628,20 @@ cdef inline bint is_computed(Fused graph, int32_t node) noexcept:
 cdef int uniform_node(Plan plan, int32_t node, Stream *stream, bint back) except -1:
     cdef Fused graph = plan.graph
     cdef const int32_t *words = NULL
-    cdef int32_t count = 0, k, z = uniform_slot(graph, node), which
+    cdef int32_t count = 0, k, z = uniform_slot(graph, node), which, y
     cdef int op = graph.op[node]
     graph.operands(node, &words, &count)
     if is_elementary(graph, node):
         which = which_wanted(graph, node) if back else 0
+        y = graph.b[node] if op < OP_FIRST_POOLED else words[0]
         begin(stream, 4 * op + which if back else op)
         push(&stream.words, z)
         push(&stream.words, uniform_slot(graph, words[0]))
-        push(&stream.words, uniform_slot(graph, graph.b[node] if op < OP_FIRST_POOLED else words[0]))
+        push(&stream.words, uniform_slot(graph, y))
         if back:
             push(&stream.words, z + graph.uniforms)
-            for k in range(2):
-                push_adjoint(graph, stream, graph.b[node] if k and op < OP_FIRST_POOLED else words[0])
+            push_adjoint(graph, stream, words[0])
+            push_adjoint(graph, stream, y)
         return 0
     begin(stream, 4 * op if back else op)  # a DOT
     push(&stream.words, z + graph.uniforms if back else z)
@@ -680,7 +681,7 @@ cdef const int32_t *placed(Plan plan, const int32_t *offset) noexcept:
 
 
 cdef int finish(Plan plan) except -1:
-    cdef int32_t layer, k
+    cdef int32_t layer
     cdef Dense *dense
     cdef CPlan *c = &plan.c
     c.dense_count = <int32_t>(plan.graph.layers.size // 3)

@@ -3,8 +3,8 @@
 A run computes the uniform numbers once, then goes through the batch in superblocks of a few blocks
 of lanes.  First each block runs forward and in reverse (phase one), leaving what its dense layers
 met in its stash; then the adjoints of the layers' weights are added up over all stashes, columns
-of weights in parallel (phase two).  Other parameters' adjoints are summed in strands, one a block of
-the superblock, which are added in order at the end.
+of weights in parallel (phase two).  Other parameters' adjoints are summed in strands, one a block
+of the superblock, which are added in order at the end.
 
 Invariant: lanes, blocks and strands depend on program and batch only, so the bits of every result
 are the same on every run, for any number of threads.
@@ -287,15 +287,20 @@ cdef class Replay:
         return (3 if gradient else 1) * (0.06 * plan.products() + 0.5 * plan.places)
 
     def describe(self, bint gradient, int64_t samples):
-        """What ``Program.__repr__`` says: entries before and after, lanes, bytes of a workspace."""
+        """Entries recorded, operations of a sample, lanes, bytes of a block's workspace."""
         cdef Plan plan = self.plan(gradient)
         cdef int size = lanes_for(plan, samples)
-        return {
-            "entries": self.recording.size - self.recording.parameters - self.recording.inputs,
-            "operations": plan.places,
-            "lanes": SIZES[size],
-            "workspace": plan.c.slots * SIZES[size] * sizeof(double),
-        }
+        return (
+            self.recording.size - self.recording.parameters - self.recording.inputs,
+            plan.places,
+            SIZES[size],
+            plan.c.slots * SIZES[size] * sizeof(double),
+        )
+
+
+def processors():
+    """How many threads of this process can run at once."""
+    return pool_processors()
 
 
 cdef int lanes_for(Plan plan, int64_t samples) noexcept:

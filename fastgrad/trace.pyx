@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport realloc
 from libc.string cimport memset
 
 from fastgrad.tape cimport INNER, OP_FIRST_POOLED, OP_RUN, Handle, make_room, op_words

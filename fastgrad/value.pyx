@@ -23,7 +23,8 @@ from fastgrad.record cimport (
 )
 from fastgrad.sweep cimport partials, push, reverse
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU, OP_LEAKY_RELU,
+    DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU,
+    OP_LEAKY_RELU,
     OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_RELU_FLOAT, OP_RELU_LOCAL,
     OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, OP_TANH_EXP,
     RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows, tape,

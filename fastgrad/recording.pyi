@@ -1,0 +1,23 @@
+"""Types of what Python sees of ``recording.pyx``."""
+
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+from fastgrad.value import Value
+
+@disjoint_base
+class Recording:
+    parameters: int
+    inputs: int
+    size: int
+    output_count: int
+    pool_size: int
+    arrays: tuple[Any, ...]
+
+    def __init__(self, parameters: int, inputs: int, arrays: tuple[Any, ...]) -> None: ...
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]: ...
+
+def freeze(
+    first: int | None, inputs: list[Value], outputs: list[Value]
+) -> tuple[Recording, list[Value]]: ...
