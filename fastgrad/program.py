@@ -124,19 +124,6 @@ class _Traced:
         self.output = output
         self.places = everyones.places(own)
 
-    def select(self, theta: np.ndarray) -> np.ndarray:
-        """This signature's parameters out of the program's."""
-        return theta if self.places is None else theta[self.places]
-
-    def spread(self, grads: np.ndarray, count: int) -> np.ndarray:
-        """Derivatives for all of the program's parameters; 0 for those of other signatures."""
-        if self.places is None and len(grads) == count:
-            return grads
-        spread = np.zeros(count)
-        spread[: len(grads)] = grads if self.places is None else 0.0
-        if self.places is not None:
-            spread[self.places] = grads
-        return spread
 
 
 class _Captured:
@@ -155,7 +142,7 @@ class _Captured:
                 self.index[id(value)] = len(self.index)
             self.values = self.values + new
             self.reader = Parameters(self.values)
-        places = np.array([self.index[id(value)] for value in own], dtype=np.intp)
+        places = np.array([self.index[id(value)] for value in own], dtype=np.int64)
         return None if np.array_equal(places, np.arange(len(own))) else places
 
 
@@ -297,8 +284,7 @@ class Program:
         traced, arrays, batch, names = self._prepare(args, kwargs)
         if batch == 0:
             return np.empty((0, *traced.output))
-        theta = traced.select(self._captured.reader.read())
-        out, _ = self._run(traced, arrays, batch, theta, False, names)
+        out, _ = self._run("forward", traced, arrays, batch, names)
         return out.reshape(batch, *traced.output)
 
     def backward(self, *args: Any, **kwargs: Any) -> float:
@@ -317,11 +303,7 @@ class Program:
             If the output is not one number a sample, or the batch is empty; else as a call.
         """
         traced, arrays, batch, names = self._prepare(args, kwargs, gradient=True)
-        reader = self._captured.reader
-        theta = traced.select(reader.read())
-        out, grads = self._run(traced, arrays, batch, theta, True, names)
-        assert grads is not None
-        reader.add_grads(traced.spread(grads, len(reader.values)), float(batch))
+        out, _ = self._run("add", traced, arrays, batch, names)
         return _mean(out)
 
     def value_and_grad(
@@ -357,35 +339,32 @@ class Program:
         (250.0, array([50.]))
         """
         traced, arrays, batch, names = self._prepare(args, kwargs, gradient=True)
-        reader = self._captured.reader
-        count = len(reader.values)
-        if theta is None:
-            numbers = reader.read()
-        else:
-            numbers = np.ascontiguousarray(_numbers(theta, "theta"))
-            if numbers.shape != (count,):
+        if theta is not None:
+            count = len(self._captured.values)
+            theta = np.ascontiguousarray(_numbers(theta, "theta"))
+            if theta.shape != (count,):
                 raise ValueError(
                     f"theta must have the shape ({count},), a number for each of the program's "
-                    f"parameters, got {numbers.shape}"
+                    f"parameters, got {theta.shape}"
                 )
-        out, grads = self._run(traced, arrays, batch, traced.select(numbers), True, names)
-        assert grads is not None
-        return _mean(out), traced.spread(grads, count) / batch
+        out, grads = self._run("return", traced, arrays, batch, names, theta)
+        return _mean(out), grads
 
     def _run(
         self,
+        mode: str,
         traced: _Traced,
         arrays: list[np.ndarray],
         batch: int,
-        theta: np.ndarray,
-        gradient: bool,
         names: list[str],
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+        theta: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         threads = self.threads or _threads
-        if threads > 1 and traced.replay.cost(gradient) * batch < SERIAL_NS:
+        if threads > 1 and traced.replay.cost(mode != "forward") * batch < SERIAL_NS:
             threads = 1
+        reader = self._captured.reader
         try:
-            return traced.replay.run(arrays, batch, theta, gradient, threads)
+            return traced.replay.run(arrays, batch, reader, traced.places, theta, mode, threads)
         except IndexError as error:
             sample, column = error.args
         what = "a computed index"
