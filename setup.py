@@ -30,7 +30,8 @@ extensions = [
     )
     for name in (
         *("tape", "trace", "record", "sweep", "operators", "value", "layer"),
-        *("row", "formulas", "choices", "functional", "recording", "fuse", "plan", "replay"),
+        *("row", "formulas", "choices", "functional"),
+        *("recording", "fuse", "plan", "batch", "replay"),
     )
 ]
 directives = {

@@ -16,9 +16,10 @@ import numpy
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from fastgrad.batch cimport Batch
 from fastgrad.fuse cimport SLOTS_FIXED, Fused
 from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.record cimport handle
@@ -130,9 +131,23 @@ cdef class Memory:
     cdef double *stash
     cdef double *workspace
     cdef int64_t workspace_doubles, bytes
+    cdef double *outputs
+    cdef int64_t outputs_room
 
     def __dealloc__(self):
         free(self.raw)
+        free(self.outputs)
+
+    cdef double *room_for(self, int64_t samples) except NULL:
+        """Where the outputs of a run go that only their mean is wanted of."""
+        if samples > self.outputs_room:
+            free(self.outputs)
+            self.outputs_room = 0
+            self.outputs = <double *>malloc(samples * sizeof(double))
+            if self.outputs == NULL:
+                raise MemoryError(f"no memory for the outputs of {samples} samples")
+            self.outputs_room = samples
+        return self.outputs
 
 
 cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
@@ -244,16 +259,13 @@ cdef class Replay:
         self.graph = Fused(recording)
         self.forward_idle, self.gradient_idle = [], []
 
-    def run(self, list columns, int64_t samples, Parameters parameters, places, theta, str mode,
-            int threads):
+    def run(self, Batch batch, Parameters parameters, places, theta, str mode, int threads):
         """Run forward, and in reverse if gradients are wanted.
 
         Parameters
         ----------
-        columns : list of ndarray
-            The arguments, (samples, numbers of one sample), float64 in C order.
-        samples : int
-            At least 1.
+        batch : Batch
+            The arguments; of one sample at least.
         parameters : Parameters
             Of the whole program.
         places : ndarray of int64 or None
@@ -268,7 +280,8 @@ cdef class Replay:
 
         Returns
         -------
-        ndarray, shape (samples, outputs)
+        ndarray, shape (samples, outputs), or float
+            The outputs if there are no derivatives, else their mean.
         ndarray or None, shape (parameters,)
 
         Raises
@@ -279,31 +292,46 @@ cdef class Replay:
         cdef bint gradient = mode != "forward"
         cdef Plan plan = self.plan(gradient)
         cdef list idle = self.gradient_idle if gradient else self.forward_idle
-        cdef Memory memory = find_memory(plan, idle, samples, min(threads, MOST_THREADS))
-        cdef int64_t[::1] own = places
+        cdef Memory memory = find_memory(plan, idle, batch.samples, min(threads, MOST_THREADS))
+        cdef int64_t[::1] own
         cdef const int64_t *at = NULL
         cdef double *uniform = memory.uniform + SLOTS_FIXED
         cdef int64_t count = self.recording.parameters
         cdef double[::1] numbers
+        cdef double[:, ::1] table
+        cdef double *outputs
+        cdef double mean = 0.0
+        cdef int64_t k
         if places is not None and count:
+            own = places
             at = &own[0]
-        outputs = numpy.empty((samples, plan.c.output_count))
+        if gradient:
+            result = None
+            outputs = memory.room_for(batch.samples)
+        else:
+            result = numpy.empty((batch.samples, plan.c.output_count))
+            table = result
+            outputs = &table[0, 0]
         if theta is None:
             parameters.read(uniform, count, at)
         elif count:
             numbers = theta
             copy_numbers(uniform, &numbers[0], count, at)
-        replay(plan, memory, columns, samples, outputs, threads)
+        replay(plan, memory, batch, outputs, threads)
         grads = None
+        if gradient:
+            for k in range(batch.samples):  # from the left, as Python's sum
+                mean += outputs[k]
+            result = mean / batch.samples
         if mode == "add":
-            parameters.add(uniform + self.graph.uniforms, count, at, samples)
-        elif mode == "return":
+            parameters.add(uniform + self.graph.uniforms, count, at, batch.samples)
+        elif gradient:
             grads = numpy.zeros(len(parameters.values))
             if count:
                 numbers = grads
-                divide(&numbers[0], uniform + self.graph.uniforms, count, at, samples)
+                divide(&numbers[0], uniform + self.graph.uniforms, count, at, batch.samples)
         idle.append(memory)
-        return outputs, grads
+        return result, grads
 
     cdef Plan plan(self, bint gradient):
         if gradient:
@@ -381,42 +409,24 @@ cdef void divide(
         to[k if places == NULL else places[k]] = sums[k] / samples
 
 
-cdef int replay(
-    Plan plan, Memory memory, list columns, int64_t samples, double[:, ::1] outputs, int threads
-) except -1:
-    cdef int64_t inputs = plan.graph.recording.inputs, k, at = 0
-    cdef const double **starts = <const double **>calloc(inputs + 1, sizeof(double *))
-    cdef int64_t *strides = <int64_t *>calloc(inputs + 1, sizeof(int64_t))
-    cdef Context *c = <Context *>calloc(1, sizeof(Context))
-    cdef const double[:, ::1] column
+cdef int replay(Plan plan, Memory memory, Batch batch, double *outputs, int threads) except -1:
+    cdef Context c
     cdef int interrupted
-    try:
-        if starts == NULL or strides == NULL or c == NULL:
-            raise MemoryError(f"no memory for {inputs} columns")
-        for argument in columns:
-            column = argument
-            for k in range(column.shape[1]):
-                starts[at] = &column[0, k]
-                strides[at] = column.shape[1]
-                at += 1
-        c.run.plan = &plan.c
-        c.run.columns, c.run.strides = starts, strides
-        c.run.samples, c.run.outputs = samples, &outputs[0, 0]
-        c.run.gradient, c.run.bad_sample = plan.gradient, -1
-        c.size = memory.size
-        set_uniforms(plan, memory, c)
-        with nogil:
-            interrupted = superblocks(plan, memory, c, samples, threads)
-        if interrupted:
-            raise pending.pop()
-        if c.run.bad_sample >= 0:
-            raise IndexError(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
-        if plan.gradient:
-            get_gradients(plan, memory)
-    finally:
-        free(starts)
-        free(strides)
-        free(c)
+    memset(&c, 0, sizeof(Context))
+    c.run.plan = &plan.c
+    c.run.columns, c.run.strides = batch.starts, batch.strides
+    c.run.samples, c.run.outputs = batch.samples, outputs
+    c.run.gradient, c.run.bad_sample = plan.gradient, -1
+    c.size = memory.size
+    set_uniforms(plan, memory, &c)
+    with nogil:
+        interrupted = superblocks(plan, memory, &c, batch.samples, threads)
+    if interrupted:
+        raise pending.pop()
+    if c.run.bad_sample >= 0:
+        raise IndexError(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
+    if plan.gradient:
+        get_gradients(plan, memory)
     return 0
 
 

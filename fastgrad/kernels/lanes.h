@@ -364,8 +364,15 @@ static const int32_t *LANED(pick_reverse)(int op, int32_t n, const int32_t *code
     return code;
 }
 
-static double LANED(add_lanes)(const double *from, int64_t samples)
+static inline double LANED(add_lanes)(const double *from, int64_t samples)
 {
+#if LANES > 1
+    if (samples == LANES) {
+        Vector sums = LOAD(from);
+        for (int l = 4; l < LANES; l += 4) sums += LOAD(from + l);
+        return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    }
+#endif
     double sum = from[0];
     for (int l = 1; l < samples; l++) sum += from[l];
     return sum;
