@@ -15,8 +15,7 @@ Threads: a program may be called from several threads; traces take turns.
 """
 
 import functools
-import inspect
-import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
@@ -24,6 +23,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fastgrad import trace
+from fastgrad.arguments import Arguments, exact
+from fastgrad.batch import Batch, numbers_of
 from fastgrad.engine import Value
 from fastgrad.recording import Recording, freeze
 from fastgrad.replay import Parameters, Replay, processors
@@ -118,12 +119,13 @@ class _Traced:
         recording: Recording,
         own: list[Value],
         everyones: "_Captured",
+        static: tuple[tuple[str, Any], ...],
         output: tuple[int, ...],
     ) -> None:
         self.replay = Replay(recording)
+        self.static = static
         self.output = output
         self.places = everyones.places(own)
-
 
 
 class _Captured:
@@ -203,10 +205,10 @@ class Program:
                 raise TypeError(f"parameters must be Values, got {type(value).__name__} {value!r}")
         self.threads = None if threads is None else _checked_threads(threads)
         self._function: Callable[..., Any] | None = function
-        self._call = _Arguments.of(function)
+        self._call = Arguments.of(function)
         self._captured = _Captured(values)
         self._traced: dict[Any, _Traced] = {}
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     @classmethod
     def from_values(cls, inputs: Any, outputs: Any, *, threads: int | None = None) -> Self:
@@ -246,11 +248,11 @@ class Program:
             values, shape = _flatten(argument, f"input {number}")
             shapes.append(shape)
             leaves += values
-        self._call = _Arguments([f"input {k}" for k in range(len(shapes))], {}, set(), False)
+        self._call = Arguments([f"input {k}" for k in range(len(shapes))], {}, set(), False)
         results, output = _flatten(outputs, "the output")
         with _tracing:
             recording, own = freeze(None, leaves, results)
-        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, output)
+        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, (), output)
         return self
 
     # ---- running
@@ -281,11 +283,11 @@ class Program:
         """
         if trace.is_tracing() and self._function is not None:
             return self._function(*args, **kwargs)
-        traced, arrays, batch, names = self._prepare(args, kwargs)
-        if batch == 0:
+        traced, batch, names = self._prepare(args, kwargs)
+        if batch.samples == 0:
             return np.empty((0, *traced.output))
-        out, _ = self._run("forward", traced, arrays, batch, names)
-        return out.reshape(batch, *traced.output)
+        out, _ = self._run("forward", traced, batch, names)
+        return out.reshape(batch.samples, *traced.output)
 
     def backward(self, *args: Any, **kwargs: Any) -> float:
         """Run forward and in reverse, and add the gradient to the parameters' grads.
@@ -302,9 +304,9 @@ class Program:
         ValueError
             If the output is not one number a sample, or the batch is empty; else as a call.
         """
-        traced, arrays, batch, names = self._prepare(args, kwargs, gradient=True)
-        out, _ = self._run("add", traced, arrays, batch, names)
-        return _mean(out)
+        traced, batch, names = self._prepare(args, kwargs, gradient=True)
+        mean: float = self._run("add", traced, batch, names)[0]
+        return mean
 
     def value_and_grad(
         self, *args: Any, theta: Any = None, **kwargs: Any
@@ -338,41 +340,41 @@ class Program:
         >>> square.value_and_grad([1.0, 2.0], theta=[10.0])
         (250.0, array([50.]))
         """
-        traced, arrays, batch, names = self._prepare(args, kwargs, gradient=True)
+        traced, batch, names = self._prepare(args, kwargs, gradient=True)
         if theta is not None:
             count = len(self._captured.values)
-            theta = np.ascontiguousarray(_numbers(theta, "theta"))
+            theta = np.ascontiguousarray(numbers_of(theta, "theta"))
             if theta.shape != (count,):
                 raise ValueError(
                     f"theta must have the shape ({count},), a number for each of the program's "
                     f"parameters, got {theta.shape}"
                 )
-        out, grads = self._run("return", traced, arrays, batch, names, theta)
-        return _mean(out), grads
+        return self._run("return", traced, batch, names, theta)
 
     def _run(
         self,
         mode: str,
         traced: _Traced,
-        arrays: list[np.ndarray],
-        batch: int,
+        batch: Batch,
         names: list[str],
         theta: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Any, np.ndarray]:
         threads = self.threads or _threads
-        if threads > 1 and traced.replay.cost(mode != "forward") * batch < SERIAL_NS:
+        replay = traced.replay
+        if threads > 1 and replay.cost(mode != "forward") * batch.samples < SERIAL_NS:
             threads = 1
-        reader = self._captured.reader
         try:
-            return traced.replay.run(arrays, batch, reader, traced.places, theta, mode, threads)
+            return replay.run(batch, self._captured.reader, traced.places, theta, mode, threads)
         except IndexError as error:
             sample, column = error.args
         what = "a computed index"
         if column is not None:
-            sizes = itertools.accumulate(array.shape[1] for array in arrays)
-            number = next(k for k, end in enumerate(sizes) if column < end)
-            at = column - sum(array.shape[1] for array in arrays[:number])
-            what = f"{names[number]}, {arrays[number][sample, at]!r} at place {at},"
+            sizes = [math.prod(shape) for shape in batch.shapes]
+            number, at = 0, column
+            while at >= sizes[number]:
+                at -= sizes[number]
+                number += 1
+            what = f"{names[number]}, {batch.number(sample, column)!r} at place {at},"
         raise IndexError(
             f"sample {sample}: {what} is no index into the values given to take(): expected a "
             "whole number from 0 to their number less 1"
@@ -380,68 +382,44 @@ class Program:
 
     def _prepare(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], gradient: bool = False
-    ) -> tuple[_Traced, list[np.ndarray], int, list[str]]:
+    ) -> tuple[_Traced, Batch, list[str]]:
         """Check and convert the arguments, and find or trace their signature."""
+        if trace.is_tracing():
+            raise TraceError(
+                f"{trace.user_line()}: running a program inside of another would happen once, "
+                "while that is recorded: call it on Values, or run it outside"
+            )
         given, static, names = self._call.bind(args, kwargs)
-        arrays, shapes, batch = [], [], -1
-        for name, argument in zip(names, given):
-            array = _numbers(argument, name)
-            if array.ndim == 0:
-                raise ValueError(
-                    f"{name} must have a batch axis in front, got the number {argument!r}: "
-                    "for one sample pass a list of one"
-                )
-            if batch < 0:
-                batch = array.shape[0]
-            elif batch != array.shape[0]:
-                raise ValueError(
-                    f"{name} has {array.shape[0]} samples (shape {array.shape}), "
-                    f"but {names[0]} has {batch}: expected the same number"
-                )
-            shapes.append(array.shape[1:])
-            if array.ndim != 2 or not array.flags.c_contiguous:
-                array = np.ascontiguousarray(array).reshape(batch, -1) if batch else array
-            arrays.append(array)
-        if batch < 0:
-            raise TypeError("a program needs at least one argument, an array of samples, got none")
-        key = (tuple(shapes), static)
-        traced = self._traced.get(key)
-        if traced is None:
-            traced = self._trace(key, arrays, batch, names)
+        batch = Batch(given, names)
+        key = (batch.shapes, exact(static) if static else ())
+        traced = self._traced.get(key) or self._trace(key, static, batch)
         if gradient and traced.output != ():
             raise ValueError(
                 f"backward needs one number a sample, this program gives {traced.output}: "
                 "return one Value, say the sum"
             )
-        if gradient and batch == 0:
+        if gradient and batch.samples == 0:
             raise ValueError(f"{names[0]} has no samples: there is no mean, and no gradient")
-        return traced, arrays, batch, names
+        return traced, batch, names
 
-    def _trace(self, key: Any, arrays: list[np.ndarray], batch: int, names: list[str]) -> _Traced:
-        shapes, static = key
+    def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> _Traced:
         if self._function is None:
             known = ", ".join(str(one.shapes) for one in self.signatures)
             raise TraceError(
-                f"samples of shapes {shapes} were not traced, and this program has no function "
-                f"to trace: it knows {known}"
+                f"samples of shapes {batch.shapes} were not traced, and this program has no "
+                f"function to trace: it knows {known}"
             )
-        examples = [
-            (array[0] if batch else np.zeros(max(1, np.prod(shape, dtype=int)))).tolist()
-            for array, shape in zip(arrays, shapes)
-        ]
-        count = sum(int(np.prod(shape, dtype=int)) for shape in shapes)
         with _tracing:
-            first = trace.begin(count)
-            try:
-                inputs = [Value(number) for example in examples for number in example][:count]
+            try:  # Ctrl-C may come at any call
+                first, inputs = trace.begin(batch.example())
                 source = iter(inputs)
-                samples = [_nested(source, shape) for shape in shapes]
+                samples = [_nested(source, shape) for shape in batch.shapes]
                 result = self._function(*samples, **dict(static))
                 results, output = _flatten(result, "the function's result")
                 recording, own = freeze(first, inputs, results)
             finally:
                 trace.end()
-            traced = _Traced(recording, own, self._captured, output)
+            traced = _Traced(recording, own, self._captured, static, output)
             return self._traced.setdefault(key, traced)
 
     # ---- what it is
@@ -457,11 +435,11 @@ class Program:
         return [
             Signature(
                 shapes,
-                dict(static),
+                dict(traced.static),
                 traced.output,
                 *traced.replay.describe(traced.output == (), 1 << 20),
             )
-            for (shapes, static), traced in list(self._traced.items())
+            for (shapes, _), traced in list(self._traced.items())
         ]
 
     def __repr__(self) -> str:
@@ -485,8 +463,8 @@ class Program:
             "call": self._call,
             "parameters": values,
             "traced": [
-                (key, one.replay.recording, one.places, one.output)
-                for key, one in self._traced.items()
+                (key, one.replay.recording, one.places, one.static, one.output)
+                for key, one in list(self._traced.items())
             ],
         }
 
@@ -497,11 +475,11 @@ class Program:
         self._call = state["call"]
         self._captured = _Captured(state["parameters"])
         self._traced = {}
-        for key, recording, places, output in state["traced"]:
+        for key, recording, places, static, output in state["traced"]:
             own = self._captured.values[: recording.parameters]
             if places is not None:
                 own = [self._captured.values[k] for k in places]
-            self._traced[key] = _Traced(recording, own, self._captured, output)
+            self._traced[key] = _Traced(recording, own, self._captured, static, output)
 
 
 def compile(
@@ -544,89 +522,7 @@ def _no_function() -> None:
     """What a program from values or from a file is made of."""
 
 
-# ---- arguments
-
-
-class _Arguments(NamedTuple):
-    """How a function is called: its array arguments, and its static ones with their defaults."""
-
-    names: list[str]
-    static: dict[str, Any]
-    required: set[str]
-    more: bool  # *args
-
-    @classmethod
-    def of(cls, function: Callable[..., Any]) -> "_Arguments":
-        names, static, required, more = [], {}, set(), False
-        for name, parameter in inspect.signature(function).parameters.items():
-            match parameter.kind:
-                case inspect.Parameter.VAR_POSITIONAL:
-                    more = True
-                case inspect.Parameter.KEYWORD_ONLY:
-                    static[name] = parameter.default
-                    if parameter.default is inspect.Parameter.empty:
-                        static[name] = None
-                        required.add(name)
-                case inspect.Parameter.VAR_KEYWORD:
-                    raise TypeError(
-                        f"a compiled function cannot take **{name}: name the keyword arguments"
-                    )
-                case _:
-                    names.append(name)
-        return cls(names, static, required, more)
-
-    def bind(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...], list[str]]:
-        """Sort arguments into arrays and static ones."""
-        if not kwargs and not self.static and len(args) == len(self.names):
-            return args, (), self.names
-        names = [*self.names, *(f"argument {k}" for k in range(len(self.names), len(args)))]
-        if len(args) > len(self.names) and not self.more:
-            raise TypeError(f"expected {len(self.names)} arguments {self.names}, got {len(args)}")
-        given = dict(zip(names, args))
-        static = dict(self.static)
-        for name, value in kwargs.items():
-            if name in static:
-                static[name] = value
-            elif name in self.names and name not in given:
-                given[name] = value
-            elif name in given:
-                raise TypeError(f"{name} was given twice")
-            else:
-                known = ", ".join([*self.names, *self.static]) or "none"
-                raise TypeError(f"unknown keyword argument {name}: expected one of {known}")
-        missing = [name for name in self.names if name not in given]
-        missing += sorted(self.required - kwargs.keys())
-        if missing:
-            raise TypeError(f"missing argument {', '.join(missing)}")
-        for name, value in static.items():
-            try:
-                hash(value)
-            except TypeError:
-                raise TypeError(
-                    f"{name} is static, so it must be hashable, got {type(value).__name__} "
-                    f"{value!r:.60}: pass a tuple, or make it a positional argument"
-                ) from None
-        return tuple(given[name] for name in names), tuple(static.items()), names
-
-
-def _numbers(argument: Any, name: str) -> np.ndarray:
-    """The argument as an array of float64."""
-    if type(argument) is np.ndarray and argument.dtype == np.float64:
-        return argument
-    try:
-        array = np.asarray(argument)
-    except ValueError:  # ragged
-        raise ValueError(
-            f"{name} must be an array of numbers, got rows of different lengths: {argument!r:.200}"
-        ) from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{name} must be an array of numbers, got {array.dtype} of shape {array.shape}: "
-            f"{argument!r:.100}"
-        )
-    return array.astype(np.float64)
+# ---- nested lists
 
 
 def _nested(source: Iterator[Value], shape: tuple[int, ...]) -> Any:
@@ -655,8 +551,3 @@ def _flatten(result: Any, what: str) -> tuple[list[Value], tuple[int, ...]]:
             f"{what} must be a Value or nested lists of Values, got "
             f"{type(result).__name__} {result!r:.100}"
         ) from None
-
-
-def _mean(outputs: np.ndarray) -> float:
-    """From the left, as Python's sum."""
-    return float(sum(outputs[:, 0].tolist())) / len(outputs)

@@ -297,6 +297,7 @@ cdef class Replay:
         cdef const int64_t *at = NULL
         cdef double *uniform = memory.uniform + SLOTS_FIXED
         cdef int64_t count = self.recording.parameters
+        cdef const double[::1] given
         cdef double[::1] numbers
         cdef double[:, ::1] table
         cdef double *outputs
@@ -315,8 +316,8 @@ cdef class Replay:
         if theta is None:
             parameters.read(uniform, count, at)
         elif count:
-            numbers = theta
-            copy_numbers(uniform, &numbers[0], count, at)
+            given = theta
+            copy_numbers(uniform, &given[0], count, at)
         replay(plan, memory, batch, outputs, threads)
         grads = None
         if gradient:
@@ -430,12 +431,12 @@ cdef int replay(Plan plan, Memory memory, Batch batch, double *outputs, int thre
     return 0
 
 
-cdef object column_of(Plan plan, int32_t slot):
-    """The input column that the index in this slot is, if it is one."""
+cdef object column_of(Plan plan, int32_t place):
+    """The input column that the index of the choice at this place of the code is, if it is one."""
     cdef int64_t k
-    for k in range(plan.c.input_count):
-        if plan.c.inputs[2 * k] == slot:
-            return plan.c.inputs[2 * k + 1]
+    for k in range(0, plan.chosen.size, 2):
+        if plan.chosen.at[k] == place:
+            return plan.chosen.at[k + 1]
     return None
 
 
@@ -473,6 +474,7 @@ cdef bint superblocks(
 ) noexcept nogil:
     """Go through the batch; returns whether a signal (Ctrl-C) has come in between."""
     cdef int64_t lanes = SIZES[memory.size], left, done = 0
+    cdef int64_t operations = plan.places + plan.products()
     while c.first < samples and c.run.bad_sample < 0:
         left = samples - c.first
         c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
@@ -482,7 +484,7 @@ cdef bint superblocks(
         if c.run.gradient and lanes > 1:
             pool_run(weights_task, c, plan.tasks.size // 5, threads)
         c.first += c.blocks * lanes
-        done += c.blocks * lanes * plan.places
+        done += c.blocks * lanes * operations
         if done > SIGNALS_AFTER and c.first < samples:
             done = 0
             if signal_came():
