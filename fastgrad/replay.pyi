@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import disjoint_base
 
 from fastgrad.recording import Recording
-from fastgrad.value import Value
+from fastgrad.slots import Slots
 
 @disjoint_base
 class Memory: ...
@@ -27,11 +27,7 @@ class Replay:
     def cost(self, gradient: bool) -> float: ...
     def describe(self, gradient: bool, samples: int) -> tuple[int, int, int, int]: ...
 
-@disjoint_base
-class Parameters:
-    values: list[Value]
-
-    def __init__(self, values: list[Value]) -> None: ...
+class Parameters(Slots):
     def read(self) -> np.ndarray[Any, Any]: ...
     def add_grads(self, grads: np.ndarray[Any, Any], divisor: float) -> None: ...
 

@@ -21,8 +21,8 @@ from libc.string cimport memcpy, memset
 
 from fastgrad.fuse cimport SLOTS_FIXED, Fused
 from fastgrad.plan cimport CPlan, Dense, Plan
-from fastgrad.record cimport handle
 from fastgrad.recording cimport Recording
+from fastgrad.slots cimport Slots
 from fastgrad.tape cimport GRAD_INT, OP_LEAF, tape
 
 
@@ -457,33 +457,13 @@ cdef void get_gradients(Plan plan, Memory memory, double[::1] grads) noexcept:
 # ---- parameters
 
 
-cdef class Parameters:
+cdef class Parameters(Slots):
     """The Values that a program reads afresh at each run.
 
     Parameters
     ----------
     values : list of Value
     """
-
-    cdef readonly list values
-    cdef int32_t first  # slot of the first if they lie in consecutive slots, else -1
-    cdef object collections
-
-    def __init__(self, list values):
-        self.values = values
-
-    cdef int find(self) except -1:
-        """Where are they now?  Entries move in collections only."""
-        cdef int64_t k
-        if self.collections == tape.collections or not self.values:
-            return 0
-        self.first = handle(self.values[0]).slot
-        for k in range(len(self.values)):
-            if handle(self.values[k]).slot != self.first + k:
-                self.first = -1
-                break
-        self.collections = tape.collections
-        return 0
 
     def read(self):
         """Their data as an array."""
@@ -497,7 +477,7 @@ cdef class Parameters:
                 memcpy(&theta[0], tape.val + self.first, count * sizeof(double))
             else:
                 for k in range(count):
-                    theta[k] = tape.val[handle(self.values[k]).slot]
+                    theta[k] = tape.val[self.slot(k)]
         return array
 
     def add_grads(self, double[::1] grads, double divisor):
@@ -508,6 +488,6 @@ cdef class Parameters:
             return
         self.find()
         for k in range(count):
-            slot = self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot
+            slot = self.slot(k)
             tape.adj[slot] += grads[k] / divisor
             tape.flags[slot] &= ~GRAD_INT
