@@ -60,6 +60,7 @@ cdef class Plan:
     cdef Words inputs
     cdef Words splats
     cdef Words outputs
+    cdef Words chosen        # of inputs that are indices: where the code of the choice is, column
     cdef Words dense_words
     cdef Words packed        # uniforms of the weights that lie elsewhere
     cdef Words sum_uniforms  # the uniform of each place in a strand's sums
@@ -72,4 +73,4 @@ cdef class Plan:
     cdef int32_t *adjoint
     cdef int64_t *last       # by node: the time when its value is last read
     cdef int32_t *sum_place  # by uniform: its place in the sums, + 1
-    cdef int64_t products(self) noexcept
+    cdef int64_t products(self) noexcept nogil

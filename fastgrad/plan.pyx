@@ -83,7 +83,7 @@ cdef class Plan:
         plan_uniforms(self)
         finish(self)
 
-    cdef int64_t products(self) noexcept:
+    cdef int64_t products(self) noexcept nogil:
         """How many products of weights and inputs the layers have for one sample."""
         cdef int64_t layer, count = 0
         for layer in range(self.c.dense_count):
@@ -98,6 +98,7 @@ cdef class Plan:
         free(self.inputs.at)
         free(self.splats.at)
         free(self.outputs.at)
+        free(self.chosen.at)
         free(self.dense_words.at)
         free(self.packed.at)
         free(self.sum_uniforms.at)
@@ -399,6 +400,9 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
     elif op == OP_ARGMAX:
         push(&stream.words, count)
     elif op == OP_TAKE:
+        if graph.op[words[0]] == OP_INPUT:
+            push(&plan.chosen, x)
+            push(&plan.chosen, graph.a[words[0]])
         push(&stream.words, plan.slot[words[0]])
         push(&stream.words, count - 1)
         words += 1

@@ -17,6 +17,7 @@ Threads: a program may be called from several threads; traces take turns.
 import functools
 import inspect
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
@@ -118,9 +119,11 @@ class _Traced:
         recording: Recording,
         own: list[Value],
         everyones: "_Captured",
+        static: tuple[tuple[str, Any], ...],
         output: tuple[int, ...],
     ) -> None:
         self.replay = Replay(recording)
+        self.static = static
         self.output = output
         self.places = everyones.places(own)
 
@@ -219,7 +222,8 @@ class Program:
         self._call = _Arguments.of(function)
         self._captured = _Captured(values)
         self._traced: dict[Any, _Traced] = {}
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     @classmethod
     def from_values(cls, inputs: Any, outputs: Any, *, threads: int | None = None) -> Self:
@@ -253,7 +257,7 @@ class Program:
         array([6., 8.])
         """
         self = cls(_no_function, threads=threads)
-        self._function = None
+        self._function, self.__name__ = None, "from_values"
         shapes, leaves = [], []
         for number, argument in enumerate(inputs):
             values, shape = _flatten(argument, f"input {number}")
@@ -263,7 +267,7 @@ class Program:
         results, output = _flatten(outputs, "the output")
         with _tracing:
             recording, own = freeze(None, leaves, results)
-        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, output)
+        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, (), output)
         return self
 
     # ---- running
@@ -403,6 +407,11 @@ class Program:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], gradient: bool = False
     ) -> tuple[_Traced, list[np.ndarray], int, list[str]]:
         """Check and convert the arguments, and find or trace their signature."""
+        if trace.is_tracing():
+            raise trace.TraceError(
+                f"{trace.user_line()}: running a program inside of another would happen once, "
+                "while that is recorded: call it on Values, or run it outside"
+            )
         given, static, names = self._call.bind(args, kwargs)
         arrays, shapes, batch = [], [], -1
         for name, argument in zip(names, given):
@@ -425,10 +434,10 @@ class Program:
             arrays.append(array)
         if batch < 0:
             raise TypeError("a program needs at least one argument, an array of samples, got none")
-        key = (tuple(shapes), static)
+        key = (tuple(shapes), _exact(static) if static else ())
         traced = self._traced.get(key)
         if traced is None:
-            traced = self._trace(key, arrays, batch, names)
+            traced = self._trace(key, static, arrays, batch, names)
         if gradient and traced.output != ():
             raise ValueError(
                 f"backward needs one number a sample, this program gives {traced.output}: "
@@ -438,8 +447,15 @@ class Program:
             raise ValueError(f"{names[0]} has no samples: there is no mean, and no gradient")
         return traced, arrays, batch, names
 
-    def _trace(self, key: Any, arrays: list[np.ndarray], batch: int, names: list[str]) -> _Traced:
-        shapes, static = key
+    def _trace(
+        self,
+        key: Any,
+        static: tuple[tuple[str, Any], ...],
+        arrays: list[np.ndarray],
+        batch: int,
+        names: list[str],
+    ) -> _Traced:
+        shapes, _ = key
         if self._function is None:
             known = ", ".join(str(one.shapes) for one in self.signatures)
             raise TraceError(
@@ -447,14 +463,12 @@ class Program:
                 f"to trace: it knows {known}"
             )
         examples = [
-            (array[0] if batch else np.zeros(max(1, np.prod(shape, dtype=int)))).tolist()
+            (array[0] if batch else np.zeros(math.prod(shape))).tolist()
             for array, shape in zip(arrays, shapes)
         ]
-        count = sum(int(np.prod(shape, dtype=int)) for shape in shapes)
         with _tracing:
-            first = trace.begin(count)
-            try:
-                inputs = [Value(number) for example in examples for number in example][:count]
+            try:  # Ctrl-C may come at any call
+                first, inputs = trace.begin([number for numbers in examples for number in numbers])
                 source = iter(inputs)
                 samples = [_nested(source, shape) for shape in shapes]
                 result = self._function(*samples, **dict(static))
@@ -462,7 +476,7 @@ class Program:
                 recording, own = freeze(first, inputs, results)
             finally:
                 trace.end()
-            traced = _Traced(recording, own, self._captured, output)
+            traced = _Traced(recording, own, self._captured, static, output)
             return self._traced.setdefault(key, traced)
 
     # ---- what it is
@@ -478,16 +492,15 @@ class Program:
         return [
             Signature(
                 shapes,
-                dict(static),
+                dict(traced.static),
                 traced.output,
                 *traced.replay.describe(traced.output == (), 1 << 20),
             )
-            for (shapes, static), traced in list(self._traced.items())
+            for (shapes, _), traced in list(self._traced.items())
         ]
 
     def __repr__(self) -> str:
-        name = getattr(self, "__name__", "from_values")
-        lines = [f"Program {name}: {len(self._captured.values)} parameters"]
+        lines = [f"Program {self.__name__}: {len(self._captured.values)} parameters"]
         for one in self.signatures:
             static = "".join(f", {key}={value!r}" for key, value in one.static.items())
             shapes = ", ".join(map(str, one.shapes))
@@ -501,13 +514,13 @@ class Program:
         """The traced signatures and the parameters by value, without the function."""
         values = self._captured.values
         return {
-            "name": getattr(self, "__name__", "from_values"),
+            "name": self.__name__,
             "threads": self.threads,
             "call": self._call,
             "parameters": values,
             "traced": [
-                (key, one.replay.recording, one.places, one.output)
-                for key, one in self._traced.items()
+                (key, one.replay.recording, one.places, one.static, one.output)
+                for key, one in list(self._traced.items())
             ],
         }
 
@@ -518,11 +531,11 @@ class Program:
         self._call = state["call"]
         self._captured = _Captured(state["parameters"])
         self._traced = {}
-        for key, recording, places, output in state["traced"]:
+        for key, recording, places, static, output in state["traced"]:
             own = self._captured.values[: recording.parameters]
             if places is not None:
                 own = [self._captured.values[k] for k in places]
-            self._traced[key] = _Traced(recording, own, self._captured, output)
+            self._traced[key] = _Traced(recording, own, self._captured, static, output)
 
 
 def compile(
@@ -630,6 +643,13 @@ class _Arguments(NamedTuple):
                     f"{value!r:.60}: pass a tuple, or make it a positional argument"
                 ) from None
         return tuple(given[name] for name in names), tuple(static.items()), names
+
+
+def _exact(value: Any) -> Any:
+    """What is equal only if type and sign are too: 1, 1.0 and True, 0.0 and -0.0 are not."""
+    if isinstance(value, tuple):
+        return (type(value), *map(_exact, value))
+    return (type(value), repr(value)) if isinstance(value, float) else (type(value), value)
 
 
 def _numbers(argument: Any, name: str) -> np.ndarray:

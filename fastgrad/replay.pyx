@@ -330,7 +330,7 @@ cdef Memory find_memory(Plan plan, list idle, int64_t samples, int threads):
 
 
 cdef int replay(
-    Plan plan, Memory memory, list columns, int64_t samples, double[::1] theta,
+    Plan plan, Memory memory, list columns, int64_t samples, const double[::1] theta,
     double[:, ::1] outputs, double[::1] grads, int threads
 ) except -1:
     cdef int64_t inputs = plan.graph.recording.inputs, k, at = 0
@@ -369,16 +369,16 @@ cdef int replay(
     return 0
 
 
-cdef object column_of(Plan plan, int32_t slot):
-    """The input column that the index in this slot is, if it is one."""
+cdef object column_of(Plan plan, int32_t place):
+    """The input column that the index of the choice at this place of the code is, if it is one."""
     cdef int64_t k
-    for k in range(plan.c.input_count):
-        if plan.c.inputs[2 * k] == slot:
-            return plan.c.inputs[2 * k + 1]
+    for k in range(0, plan.chosen.size, 2):
+        if plan.chosen.at[k] == place:
+            return plan.chosen.at[k + 1]
     return None
 
 
-cdef void set_uniforms(Plan plan, Memory memory, double[::1] theta, Context *c) noexcept:
+cdef void set_uniforms(Plan plan, Memory memory, const double[::1] theta, Context *c) noexcept:
     """Parameters, constants, and what is computed from them; all adjoints are 0."""
     cdef Fused graph = plan.graph
     cdef double *uniform = memory.uniform + SLOTS_FIXED
@@ -413,6 +413,7 @@ cdef bint superblocks(
 ) noexcept nogil:
     """Go through the batch; returns whether a signal (Ctrl-C) has come in between."""
     cdef int64_t lanes = SIZES[memory.size], left, done = 0
+    cdef int64_t operations = plan.places + plan.products()
     while c.first < samples and c.run.bad_sample < 0:
         left = samples - c.first
         c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
@@ -422,7 +423,7 @@ cdef bint superblocks(
         if c.run.gradient and lanes > 1:
             pool_run(weights_task, c, plan.tasks.size // 4, threads)
         c.first += c.blocks * lanes
-        done += c.blocks * lanes * plan.places
+        done += c.blocks * lanes * operations
         if done > SIGNALS_AFTER and c.first < samples:
             done = 0
             if signal_came():

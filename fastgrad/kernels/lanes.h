@@ -87,10 +87,7 @@ static const int32_t *LANED(pick_run)(int op, int32_t n, const int32_t *code, do
         const double *const index = AT(code[1]);
         for (int l = 0; l < LANES; l++) {
             const int32_t k = LANED(place)(index[l], count);
-            if (k < 0) {
-                run->bad_sample = first + l;
-                run->bad_place = code[1];
-            }
+            if (k < 0) note_bad(run, first + l, code);
             const int32_t option = options[k < 0 ? 0 : k];
             to[l] = op == OP_PICK ? run->uniform[option] : AT(option)[l];
         }
@@ -419,12 +416,9 @@ static void LANED(reverse)(const Run *run, const int32_t *code, double *workspac
                 const double *const c = AT(code[0]), *const g = AT(code[1]);
                 const double *const from_x = AT(code[2]), *const from_y = AT(code[4]);
                 double *const to_x = AT(code[3]), *const to_y = AT(code[5]);
-                EACH_LANE {
-                    const double sum_x = from_x[l] + (c[l] != 0 ? g[l] : 0.0);
-                    const double sum_y = from_y[l] + (c[l] != 0 ? 0.0 : g[l]);
-                    to_x[l] = sum_x;
-                    to_y[l] = sum_y;
-                }
+                /* One after the other: x and y may be one operand. */
+                EACH_LANE to_x[l] = from_x[l] + (c[l] != 0 ? g[l] : 0.0);
+                EACH_LANE to_y[l] = from_y[l] + (c[l] != 0 ? 0.0 : g[l]);
             }
             break;
         case 4 * OP_SUM:

@@ -75,8 +75,9 @@ typedef struct Run {
     int64_t samples;
     double *outputs;                /* plan->output_count a sample */
     int gradient;
-    int64_t bad_sample;             /* of an index that is none; else -1 */
-    int32_t bad_place;              /* slot of that index */
+    int64_t bad_sample;             /* the first with an index that is none; else -1 */
+    int32_t bad_place;              /* where in the forward code it is used */
+    int bad_lock;
 } Run;
 
 typedef struct Kernels {

@@ -11,6 +11,23 @@
 #define NO_DEPENDENCE _Pragma("GCC ivdep")
 #endif
 
+/* The first sample that has a bad index, and which is its first: whatever threads do, the same.
+ * Lanes that a batch has not got repeat its last sample. */
+static void note_bad(Run *run, int64_t sample, const int32_t *code)
+{
+    if (sample >= run->samples) sample = run->samples - 1;
+#if defined(__GNUC__)
+    while (__atomic_exchange_n(&run->bad_lock, 1, __ATOMIC_ACQUIRE)) {}
+#endif
+    if (run->bad_sample < 0 || sample < run->bad_sample) {
+        run->bad_sample = sample;
+        run->bad_place = (int32_t)(code - run->plan->forward);
+    }
+#if defined(__GNUC__)
+    __atomic_store_n(&run->bad_lock, 0, __ATOMIC_RELEASE);
+#endif
+}
+
 #define LANES 1
 #define LANED(name) name##_1
 #include "lanes.h"
