@@ -209,6 +209,7 @@ class Program:
         self._captured = _Captured(values)
         self._traced: dict[Any, _Traced] = {}
         functools.update_wrapper(self, function, updated=())
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     @classmethod
     def from_values(cls, inputs: Any, outputs: Any, *, threads: int | None = None) -> Self:
@@ -242,7 +243,7 @@ class Program:
         array([6., 8.])
         """
         self = cls(_no_function, threads=threads)
-        self._function = None
+        self._function, self.__name__ = None, "from_values"
         shapes, leaves = [], []
         for number, argument in enumerate(inputs):
             values, shape = _flatten(argument, f"input {number}")
@@ -443,8 +444,7 @@ class Program:
         ]
 
     def __repr__(self) -> str:
-        name = getattr(self, "__name__", "from_values")
-        lines = [f"Program {name}: {len(self._captured.values)} parameters"]
+        lines = [f"Program {self.__name__}: {len(self._captured.values)} parameters"]
         for one in self.signatures:
             static = "".join(f", {key}={value!r}" for key, value in one.static.items())
             shapes = ", ".join(map(str, one.shapes))
@@ -458,7 +458,7 @@ class Program:
         """The traced signatures and the parameters by value, without the function."""
         values = self._captured.values
         return {
-            "name": getattr(self, "__name__", "from_values"),
+            "name": self.__name__,
             "threads": self.threads,
             "call": self._call,
             "parameters": values,

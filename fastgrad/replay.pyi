@@ -7,7 +7,7 @@ from typing_extensions import disjoint_base
 
 from fastgrad.batch import Batch
 from fastgrad.recording import Recording
-from fastgrad.value import Value
+from fastgrad.slots import Slots
 
 @disjoint_base
 class Memory: ...
@@ -29,10 +29,6 @@ class Replay:
     def cost(self, gradient: bool) -> float: ...
     def describe(self, gradient: bool, samples: int) -> tuple[int, int, int, int]: ...
 
-@disjoint_base
-class Parameters:
-    values: list[Value]
-
-    def __init__(self, values: list[Value]) -> None: ...
+class Parameters(Slots): ...
 
 def processors() -> int: ...

@@ -22,8 +22,8 @@ from libc.string cimport memcpy, memset
 from fastgrad.batch cimport Batch
 from fastgrad.fuse cimport SLOTS_FIXED, Fused
 from fastgrad.plan cimport CPlan, Dense, Plan
-from fastgrad.record cimport handle
 from fastgrad.recording cimport Recording
+from fastgrad.slots cimport Slots
 from fastgrad.tape cimport GRAD_INT, OP_LEAF, tape
 
 
@@ -517,7 +517,7 @@ cdef void get_gradients(Plan plan, Memory memory) noexcept:
 # ---- parameters
 
 
-cdef class Parameters:
+cdef class Parameters(Slots):
     """The Values that a program reads afresh at each run.
 
     Parameters
@@ -525,58 +525,48 @@ cdef class Parameters:
     values : list of Value
     """
 
-    cdef readonly list values
-    cdef int32_t first  # slot of the first if they lie in consecutive slots, else -1
-    cdef object collections
-
-    def __init__(self, list values):
-        self.values = values
-
-    cdef int find(self) except -1:
-        """Where are they now?  Entries move in collections only."""
-        cdef int64_t k
-        if self.collections == tape.collections or not self.values:
-            return 0
-        self.first = handle(self.values[0]).slot
-        for k in range(len(self.values)):
-            if handle(self.values[k]).slot != self.first + k:
-                self.first = -1
-                break
-        self.collections = tape.collections
-        return 0
-
-    cdef int32_t slot(self, int64_t k) noexcept:
-        return self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot
-
     cdef int read(self, double *to, int64_t count, const int64_t *places) except -1:
         """Copy the data of those at the places, or of the first `count`."""
-        cdef int64_t k
+        cdef int64_t k, some
         self.find()
-        if places == NULL and self.first >= 0:
-            memcpy(to, tape.val + self.first, count * sizeof(double))
-        else:
+        if places != NULL:
             for k in range(count):
-                to[k] = tape.val[self.slot(k if places == NULL else places[k])]
+                to[k] = tape.val[self.slot(places[k])]
+            return 0
+        for k in range(self.run_count):
+            some = min(<int64_t>self.runs[k].count, count)
+            memcpy(to, tape.val + self.runs[k].first, some * sizeof(double))
+            to += some
+            count -= some
         return 0
 
     cdef int add(
         self, const double *sums, int64_t count, const int64_t *places, double samples
     ) except -1:
         """Add the sums, divided by the number of samples, to the grads."""
-        cdef int64_t k
+        cdef int64_t k, some
         cdef int32_t slot
-        cdef double *adj
-        cdef uint8_t *flags
         self.find()
-        if places == NULL and self.first >= 0:
-            adj, flags = tape.adj + self.first, tape.flags + self.first
+        if places != NULL:
             for k in range(count):
-                adj[k] += sums[k] / samples
-            for k in range(count):
-                flags[k] &= ~GRAD_INT
+                slot = self.slot(places[k])
+                tape.adj[slot] += sums[k] / samples
+                tape.flags[slot] &= ~GRAD_INT
             return 0
-        for k in range(count):
-            slot = self.slot(k if places == NULL else places[k])
-            tape.adj[slot] += sums[k] / samples
-            tape.flags[slot] &= ~GRAD_INT
+        for k in range(self.run_count):
+            some = min(<int64_t>self.runs[k].count, count)
+            add_divided(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
+                        samples)
+            sums += some
+            count -= some
         return 0
+
+
+cdef void add_divided(
+    double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
+) noexcept:
+    cdef int64_t k
+    for k in range(count):
+        adj[k] += sums[k] / samples
+    for k in range(count):
+        flags[k] &= ~GRAD_INT
