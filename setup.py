@@ -23,7 +23,7 @@ extensions = [
         define_macros=[("CYTHON_USE_TYPE_SPECS", "1")],  # Value becomes an open type
         extra_compile_args=[] if sys.platform == "win32" else FLAGS,
     )
-    for name in ("tape", "record", "sweep", "operators", "value", "layer")
+    for name in ("tape", "dialect", "record", "sweep", "operators", "value", "layer")
 ]
 directives = {
     "language_level": 3,
