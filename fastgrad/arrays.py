@@ -4,10 +4,10 @@ This module lets you ask whether a program gives its scalar class an array: as d
 operand. There such a class makes one Value that holds the array, which fastgrad's cannot.
 
 Invariant: nothing is executed. A name counts as an array, or as a Value, if it is bound to one
-anywhere in its function, or in the program outside of functions.
+anywhere in its function, or in the program outside of functions; an attribute, if it is in any
+object. What functions and methods are given is followed by their names.
 
-Limitations: what functions are given and return is followed if they are called by their names;
-what attributes hold is not. An array that is not seen is a TypeError when the program runs.
+Limitations: an array that is not seen is a TypeError when the program runs.
 """
 
 import ast
@@ -49,6 +49,10 @@ class Arrays:
         self.functions = {
             node.name: node for node, _ in self.nodes if isinstance(node, ast.FunctionDef)
         }
+        for made in [node for node, _ in self.nodes if isinstance(node, ast.ClassDef)]:
+            for part in made.body:
+                if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+                    self.functions[made.name] = part
         self.axes: dict[_Name, Axes] = {}
         self.values: set[_Name] = set()
         self.scope: ast.AST | None = None  # the function that is looked at
@@ -74,15 +78,18 @@ class Arrays:
         """Every call of a function tells of its parameters."""
         given = [(self.axes_of(arg), self.is_value(arg)) for arg in args]
         caller, self.scope = self.scope, function
-        for parameter, (axes, is_value) in zip(function.args.args, given):
+        parameters = function.args.args
+        if parameters and parameters[0].arg == "self":
+            parameters = parameters[1:]
+        for parameter, (axes, is_value) in zip(parameters, given):
             self.grow(parameter.arg, axes)
             if is_value:
                 self.values.add(self.named(parameter.arg))
         self.scope = caller
 
     def named(self, name: str) -> _Name:
-        own = (self.scope, name)
-        return own if own in self.bound else (None, name)
+        local = (self.scope, name.removesuffix("[]")) in self.bound
+        return (self.scope if local else None, name)
 
     def grow(self, name: str, axes: Axes) -> None:
         self.axes[self.named(name)] = max(self.axes.get(self.named(name), 0), axes)
@@ -127,18 +134,21 @@ class Arrays:
                 | ast.comprehension(target=target, iter=iterable)
             ):
                 self.bind_item(target, iterable)
-            case ast.Call(func=ast.Name(id=name), args=args) if name in self.functions:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if (
+                name in self.functions
+            ):
                 self.bind_parameters(self.functions[name], args)
             case ast.Return(value=ast.expr() as value) if self.is_value(value):
                 self.values.add((self.scope, "return"))
 
     def bind(self, target: ast.expr, value: ast.expr) -> None:
-        if isinstance(target, ast.Name):
-            self.grow(target.id, self.axes_of(value))
+        name = _name(target)
+        if name:
+            self.grow(name, self.axes_of(value))
             if self.is_value(value):
-                self.values.add(self.named(target.id))
+                self.values.add(self.named(name))
             if self.holds_values(value):
-                self.values.add(self.named(f"{target.id}[]"))
+                self.values.add(self.named(f"{name}[]"))
         elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
             for part, item in zip(target.elts, value.elts):
                 self.bind(part, item)
@@ -174,8 +184,8 @@ class Arrays:
             case ast.Call(func=ast.Name(id=name)):
                 returned = (self.functions.get(name), "return")
                 return name == self.class_name or returned in self.values
-            case ast.Attribute(attr="data" | "grad"):
-                return False
+            case ast.Attribute():
+                return self.named(_name(node)) in self.values
             case ast.Call(func=ast.Attribute(value=owner)) | ast.UnaryOp(operand=owner):
                 return self.is_value(owner)
             case ast.BinOp(left=left, right=right):
@@ -187,8 +197,8 @@ class Arrays:
     def holds_values(self, node: ast.expr) -> bool:
         """Is it a list of Values?"""
         match node:
-            case ast.Name(id=name):
-                return self.named(f"{name}[]") in self.values
+            case ast.Name() | ast.Attribute():
+                return self.named(f"{_name(node)}[]") in self.values
             case ast.List(elts=elements) | ast.Tuple(elts=elements):
                 return any(map(self.is_value, elements))
             case ast.ListComp(elt=element):
@@ -216,6 +226,8 @@ class Arrays:
                 return max(0, self.axes_of(owner) - self.axes_taken(index))
             case ast.Attribute(attr="T", value=owner):
                 return self.axes_of(owner)
+            case ast.Attribute():
+                return self.axes.get(self.named(_name(node)), 0)
             case ast.Call():
                 return self.axes_of_call(node)
         return 0
@@ -268,6 +280,13 @@ class Arrays:
     def rank(self, shape: ast.expr) -> int:
         """Of a shape: a tuple, or a length."""
         return len(shape.elts) if isinstance(shape, (ast.Tuple, ast.List)) else 1
+
+
+def _name(node: ast.expr) -> str:
+    """Under which name it is remembered what a name or attribute holds; "" for anything else."""
+    if isinstance(node, ast.Attribute) and node.attr not in ("data", "grad"):
+        return f".{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _called(call: ast.Call) -> str:

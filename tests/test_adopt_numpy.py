@@ -321,6 +321,11 @@ LEFT = {
         ARRAYS + "def predict(x): return w * x + 1\nprint(predict(x).data)",
         "it is combined with an array",
     ),
+    "an attribute": (
+        ARRAYS + "class Model:\n    def __init__(self, w): self.w = w\n    def fit(self, X):\n"
+        "        for x in X: print((self.w * x).data)\nModel(w).fit(X)",
+        "it is combined with an array",
+    ),
     "narrow ints": (
         "print([Value(x).data for x in np.arange(3, dtype=np.int32)])",
         "the program computes with int32",
@@ -351,6 +356,10 @@ def loss(rows):
         total = total + w[0] * x + w[1] * row[1]
     return total
 print([loss(X).data], ys)
+class Model:
+    def __init__(self, w): self.w, self.X = w, X
+    def __call__(self, x): return sum(wi * xi for wi, xi in zip(self.w, x))
+print([Model(w)(row).data for row in X])
 """
     both(IMPORT + MICROGRAD + program)
 
