@@ -173,7 +173,7 @@ cdef double read_setting(
 
 cdef double checked(object number, str key, str name, double least, double below) except? -1.0:
     cdef double value = 0.0
-    cdef bint is_int = False
+    cdef int is_int = 0
     if is_value(number) or not read_number(number, &value, &is_int):
         raise TypeError(f"{key} must be a number, got {describe(number)}")
     if not isfinite(value) or not least <= value < below:
