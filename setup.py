@@ -32,8 +32,8 @@ extensions = [
     )
     for name in (
         *("tape", "trace", "record", "sweep", "operators", "value", "layer"),
-        *("row", "formulas", "choices", "functional", "recording", "fuse", "plan", "replay"),
-        *("slots", "optim"),
+        *("row", "formulas", "choices", "functional"),
+        *("recording", "fuse", "plan", "batch", "slots", "replay", "optim"),
     )
 ]
 directives = {
