@@ -457,7 +457,7 @@ class Program:
     ) -> _Traced:
         shapes, _ = key
         if self._function is None:
-            known = ", ".join(str(one.shapes) for one in self.signatures)
+            known = ", ".join(str(one.shapes) for one in self.signatures) or "none"
             raise TraceError(
                 f"samples of shapes {shapes} were not traced, and this program has no function "
                 f"to trace: it knows {known}"
