@@ -160,6 +160,8 @@ EFFECTS = {
 }
 W = Value(2.0)
 RESULT = W * 3
+HOOKED, MINE = Value(4.0), Value(1.0, (W,), "mine")
+HOOKED._backward = lambda: None
 
 
 def pauses(x, w):
@@ -173,6 +175,14 @@ def uses_a_result(x, w):
 
 def detaches_a_result(x, w):
     return x * RESULT.detach() * w
+
+
+def uses_a_hooked_leaf(x, w):
+    return x * HOOKED * w
+
+
+def uses_one_made_by_hand(x, w):
+    return x * MINE * w
 
 
 def has_a_rule(x, w):
@@ -197,7 +207,7 @@ def raises(x, w):
 BY_HAND = "a Value made by hand: build it from operators and functions"
 OUTSIDE = (
     "the function uses Value(data=6.0, grad=0), the result of '*' outside of it: compute it "
-    "inside, or detach() it to make it a parameter"
+    "inside, or detach() it outside to make it a parameter"
 )
 WORDS = {
     **{
@@ -227,6 +237,14 @@ WORDS = {
     ),
     uses_a_result: (TraceError, OUTSIDE),
     detaches_a_result: (TraceError, OUTSIDE),
+    uses_a_hooked_leaf: (
+        TraceError,
+        f"a program cannot run the rule of Value(data=4.0, grad=0), {BY_HAND}",
+    ),
+    uses_one_made_by_hand: (
+        TraceError,
+        OUTSIDE.replace("6.0", "1.0").replace("'*'", "'mine'"),
+    ),
     has_a_rule: (TraceError, f"a program cannot run the rule of Value(traced '*'), {BY_HAND}"),
     made_of_parameters: (
         TraceError,
