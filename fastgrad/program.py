@@ -405,7 +405,7 @@ class Program:
 
     def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> _Traced:
         if self._function is None:
-            known = ", ".join(str(one.shapes) for one in self.signatures)
+            known = ", ".join(str(one.shapes) for one in self.signatures) or "none"
             raise TraceError(
                 f"samples of shapes {batch.shapes} were not traced, and this program has no "
                 f"function to trace: it knows {known}"
