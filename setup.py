@@ -31,7 +31,7 @@ extensions = [
         extra_link_args=["-pthread"] if sys.platform == "linux" else [],
     )
     for name in (
-        *("tape", "trace", "record", "sweep", "operators", "value", "layer"),
+        *("tape", "trace", "dialect", "record", "sweep", "operators", "value", "layer"),
         *("row", "formulas", "choices", "functional"),
         *("recording", "fuse", "plan", "batch", "slots", "replay", "optim"),
     )

@@ -1,22 +1,8 @@
 """Types of what Python sees of ``record.pyx``."""
 
-from collections.abc import Callable, Iterable
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from typing import Any, Literal, Self
-
-def set_dialect(
-    *,
-    int_grad: bool = True,
-    int_seed: bool = True,
-    floats: bool = False,
-    no_reflected: int = 0,
-    no_comparison: int = 0,
-    no_value_power: bool = False,
-    frozen: Iterable[str] = (),
-    may_set: Callable[[Any, str], object] | None = None,
-    hook: Callable[..., None] | None = None,
-) -> None: ...
+from typing import Literal, Self
 
 class Pause:
     is_open: bool

@@ -94,7 +94,7 @@ static Py_NO_INLINE int handle_setattro_rest(PyObject *object, PyObject *name, P
         && !tape->tracing) {
         const double grad = PyLong_AsDouble(value); /* `p.grad = 0` is micrograd's idiom */
         if (grad == -1.0 && PyErr_Occurred()) return -1;
-        entry_set_grad(tape, ((Handle *)object)->slot, grad, 1);
+        entry_set_grad(tape, ((Handle *)object)->slot, grad, DATA_INT);
         return 0;
     }
     if (tape->dialect.may_set) {
@@ -123,7 +123,7 @@ static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
         if (name == name_data) {
             if (tape->dialect.frozen) tape->note_edit(slot);
             tape->val[slot] = PyFloat_AS_DOUBLE(value);
-            tape->flags[slot] &= ~DATA_INT;
+            tape->flags[slot] &= ~(DATA_INT | (tape->numpy & DATA_NUMPY));
             return 0;
         }
         if (name == name_grad) {
