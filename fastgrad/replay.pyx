@@ -45,9 +45,9 @@ cdef extern from "kernels/program.h":
         int32_t bad_place
     ctypedef struct Kernels:
         const char *name
-        void (*block[5])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
+        void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
                          double *stash) noexcept nogil
-        void (*splat[5])(const Run *, double *workspace) noexcept nogil
+        void (*splat[6])(const Run *, double *workspace) noexcept nogil
         void (*forward_one)(const int32_t *code, double *workspace) noexcept nogil
         void (*reverse_one)(const int32_t *code, double *workspace) noexcept nogil
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
@@ -104,7 +104,7 @@ cdef extern from *:
 cdef const Kernels *kernels = choose_kernels()
 kernels.check_powers()
 cdef list pending = []  # what a signal handler raised during a run
-cdef int[5] SIZES = [1, 4, 8, 16, 32]  # of blocks, in lanes
+cdef int[6] SIZES = [1, 4, 8, 16, 32, 64]  # of blocks, in lanes
 
 cdef enum:
     LINE = 8                   # doubles of a cache line
@@ -112,6 +112,7 @@ cdef enum:
     STASH_BYTES = 3 << 19      # of a superblock
     LAYERED = 16               # products of layers a slot, from which a program is one of layers
     STRANDS = 8                # blocks of a superblock, at most
+    LARGEST = 5                # place in SIZES
     MOST_THREADS = 256
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
 
@@ -201,7 +202,7 @@ cdef inline int64_t lines(int64_t doubles) noexcept nogil:
 
 cdef inline int size_for(int64_t samples) noexcept nogil:
     cdef int size = 0
-    while size < 4 and SIZES[size] < samples:
+    while size < LARGEST and SIZES[size] < samples:
         size += 1
     return size
 
@@ -371,6 +372,8 @@ cdef int lanes_for(Plan plan, int64_t samples) noexcept:
     cdef int64_t bytes = sizeof(double) * plan.c.slots
     if plan.products() > LAYERED * plan.c.slots:
         bytes //= LAYERED  # layers read their slots a few times only, but each weight once a block
+    elif size == LARGEST:
+        size -= 1
     while size > 2 and bytes * SIZES[size] > WORKSPACE_BYTES:
         size -= 1
     return size
@@ -566,7 +569,12 @@ cdef void add_divided(
     double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
 ) noexcept:
     cdef int64_t k
-    for k in range(count):
-        adj[k] += sums[k] / samples
+    cdef double share = 1.0 / samples
+    if share * samples == 1.0 and <int64_t>samples & (<int64_t>samples - 1) == 0:
+        for k in range(count):  # the same bits, and faster
+            adj[k] += sums[k] * share
+    else:
+        for k in range(count):
+            adj[k] += sums[k] / samples
     for k in range(count):
         flags[k] &= ~GRAD_INT

@@ -120,7 +120,8 @@ static void turn_panel(const double *panel, int lanes, int columns, double *rows
 {
     double padded[COLUMNS * 8];
     if (columns < COLUMNS) {
-        for (int k = 0; k < COLUMNS * lanes; k++) padded[k] = k < columns * lanes ? panel[k] : 0.0;
+        for (int k = 0; k < columns * lanes; k += 4) STORE(padded + k, LOAD(panel + k));
+        for (int k = columns * lanes; k < COLUMNS * lanes; k += 4) STORE(padded + k, SPLAT(0.0));
         panel = padded;
     }
     for (int l = 0; l < lanes; l += 4)

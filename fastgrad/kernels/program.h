@@ -83,10 +83,10 @@ typedef struct Run {
 
 typedef struct Kernels {
     const char *name;
-    /* By lanes: 1, 4, 8, 16, 32. */
-    void (*block[5])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
+    /* By lanes: 1, 4, 8, 16, 32, 64. */
+    void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
                      double *stash);
-    void (*splat[5])(const Run *, double *workspace);
+    void (*splat[6])(const Run *, double *workspace);
     void (*forward_one)(const int32_t *code, double *workspace);
     void (*reverse_one)(const int32_t *code, double *workspace);
     void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,

@@ -53,6 +53,11 @@ static void note_bad(Run *run, int64_t sample, const int32_t *code)
 #include "lanes.h"
 #undef LANES
 #undef LANED
+#define LANES 64
+#define LANED(name) name##_64
+#include "lanes.h"
+#undef LANES
+#undef LANED
 
 static void forward_one(const int32_t *code, double *workspace)
 {
@@ -96,8 +101,8 @@ static void turn(const Run *run, const Dense *dense, double *turned)
 
 const Kernels KERNELS = {
     NAME,
-    {block_1, block_4, block_8, block_16, block_32},
-    {splat_1, splat_4, splat_8, splat_16, splat_32},
+    {block_1, block_4, block_8, block_16, block_32, block_64},
+    {splat_1, splat_4, splat_8, splat_16, splat_32, splat_64},
     forward_one,
     reverse_one,
     weights,
