@@ -29,8 +29,9 @@ extensions = [
         extra_link_args=["-pthread"] if sys.platform == "linux" else [],
     )
     for name in (
-        *("tape", "trace", "record", "sweep", "operators", "value", "layer"),
-        *("row", "formulas", "choices", "functional", "recording", "fuse", "plan", "replay"),
+        *("tape", "trace", "contexts", "record", "sweep", "operators", "value", "layer"),
+        *("row", "formulas", "choices", "functional", "recording"),
+        *("fuse", "plan", "replay"),
     )
 ]
 directives = {

@@ -13,9 +13,10 @@ import sys
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t
 
+from fastgrad.contexts cimport CHECKED, modes
 from fastgrad.record cimport (
-    apply, describe, failure_hook, handle, is_value, number_from, read_number, record,
-    record_number,
+    apply, describe, failure_hook, handle, is_value, number_from, raise_error_of, read_number,
+    record, record_number,
 )
 from fastgrad.tape cimport (
     ERROR_NONE, OP_ADD, OP_MUL, OP_POW, OP_POW_CONST, append_leaf, check_room, handle_alloc,
@@ -108,7 +109,10 @@ cdef object of_number_and_value(int kind, double number, bint is_int, object rig
 cdef double inverse(double number, bint is_int) except? -1.0:
     """number**-1 as Python computes it, which is not always 1 / number."""
     cdef double power = op_value(OP_POW_CONST, number, -1.0)
-    if op_error(OP_POW_CONST, number, -1.0, power) != ERROR_NONE:
+    cdef int error = op_error(OP_POW_CONST, number, -1.0, power)
+    if error != ERROR_NONE:
+        if tape.contexts and modes() & CHECKED:
+            raise_error_of(OP_POW_CONST, number_from(number, is_int), -1, error, False)
         return number_from(number, is_int) ** -1  # raises
     return power
 

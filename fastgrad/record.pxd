@@ -2,7 +2,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject
 from libc.math cimport fabs
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastgrad.tape cimport (
     DATA_INT, INNER, KEPT, USED, Handle, Tape, append, append_leaf, check_room,
@@ -19,11 +19,15 @@ cdef object failure_hook  # called before an operator raises, see set_dialect
 cdef str describe(object thing)
 cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1
 cdef int raise_error_of(int op, object x, object y, int error, bint reverse) except -1
-cdef bint paused() noexcept
+cdef int unusual(int op, int32_t a, int32_t b, double z) except -1
+cdef int unusual_sum(int64_t at, int64_t count, double z) except -1
+cdef int unusual_made(str label, object number, tuple children) except -1
 cdef int keep(Handle *user, int32_t slot) except -1
 cdef int set_rule(Handle *handle, object rule) except -1
 cdef object handle_of(int32_t slot)
+cdef list operand_slots(int32_t slot)
 cdef list operands_of(int32_t slot)
+cdef str label_of(int32_t slot)
 cdef object number_of(int32_t slot)
 cdef dict attributes_of(object value)
 cdef int link_children(object self, tuple children, tuple factors) except -1
@@ -72,7 +76,7 @@ cdef inline int32_t apply(int op, int32_t a, int32_t b, Handle *owner) except -1
         raise_error(op, a, b, error, False)
     if is_int:
         z += 0.0  # an int 0 has no sign
-    if tape.pauses and paused():
+    if tape.contexts and unusual(op, a, b, z):
         return append_leaf(z, is_int, owner)
     tape.flags[a] = flags_a | USED
     tape.flags[b] |= USED

@@ -56,6 +56,7 @@ cdef extern from "kernels/ops.h":
     double op_value(int op, double x, double y) noexcept nogil
     bint op_is_int(int op, bint ix, bint iy, double x, double y) noexcept nogil
     int op_error(int op, double x, double y, double z) noexcept nogil
+    double op_dx(int op, double x, double y, double z) noexcept nogil
     int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
                       int32_t a, int32_t b, int32_t i) noexcept nogil
     int op_push(int op, const double *val, double *adj, uint8_t *flags,
@@ -105,7 +106,7 @@ cdef extern from "kernels/tape.h":
         int32_t counted
         uint64_t collections
         int pins
-        int pauses
+        int contexts
         int tracing
         Dialect dialect
         PyTypeObject *type
@@ -129,6 +130,9 @@ cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
 cdef double *partial_sums(int32_t slot) except NULL
 cdef double recorded_value(int32_t slot, int32_t user) except? -1.0
+cdef int set_line(int32_t slot, str line) except -1
+cdef str line_at(int32_t slot)
+cdef bint has_lines() noexcept
 
 
 # An operator that has found `tape.size <= tape.limit` may append this many entries.

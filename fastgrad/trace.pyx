@@ -10,6 +10,7 @@ trace are those from `first` on that depend on an input, so other threads may go
 Threads: one trace at a time; whoever begins one holds a lock for it (``program.py``).
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ cdef extern from *:
     void set_conversions(PyTypeObject *type, unaryfunc, unaryfunc, inquiry) noexcept
 
 
-cdef object package = str(Path(__file__).parent)
+cdef object package = str(Path(__file__).parent) + os.sep
 cdef int32_t first = 0  # slot of the first entry of the trace: its first input
 cdef unsigned long tracer = 0  # the thread that traces
 cdef uint8_t *dependent = NULL  # an entry from `first` on, up to `known`: does it depend on inputs?
@@ -73,8 +74,11 @@ def user_line():
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def begin(count):
-    """Begin a trace; the next `count` leaves are its inputs.  Returns the first one's slot."""
+def begin(count, lines=False):
+    """Begin a trace; the next `count` leaves are its inputs.  Returns the first one's slot.
+
+    With `lines` the tape remembers which line of the user's code recorded which entry.
+    """
     global first, tracer, known
     if tape.tracing:
         raise TraceError("a trace is under way already")
@@ -86,7 +90,8 @@ def begin(count):
     known = count
     tracer = PyThread_get_thread_ident()
     tape.pins += 1
-    tape.tracing = 1
+    tape.tracing = 2 if lines else 1
+    tape.contexts += tape.tracing == 2
     set_conversions(tape.type, to_float, to_int, to_bool)
     return first
 
@@ -94,6 +99,7 @@ def begin(count):
 def end():
     """End the trace: entries may move again."""
     set_conversions(tape.type, NULL, NULL, NULL)
+    tape.contexts -= tape.tracing == 2
     tape.tracing = 0
     tape.pins -= 1
 

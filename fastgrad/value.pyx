@@ -18,10 +18,10 @@ import copyreg
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
 from fastgrad.record cimport (
     all_numbers, all_values, attributes_of, describe, failure_hook, handle, is_value, link_children,
-    number_from, number_of, operands_of, paused, read_number, record, record_pooled,
-    set_rule,
+    number_from, number_of, operands_of, read_number, record, record_pooled, set_rule,
+    unusual_made,
 )
-from fastgrad.sweep cimport partials, push, reverse
+from fastgrad.sweep cimport partials, push_alone, reverse
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU,
     OP_LEAKY_RELU,
@@ -162,7 +162,9 @@ cdef class Value:
             raise TypeError(f"{self!r} is part of a graph: make a new Value instead")
         set_data(slot, value, is_int and not tape.dialect.floats)
         entry_set_grad(&tape, slot, 0.0, tape.dialect.fresh)
-        if children and not (tape.pauses and paused()):
+        if children and not (
+            tape.contexts and unusual_made(_op, number_from(value, is_int), children)
+        ):
             link_children(self, children, factors)
         if _op:
             self._op = _op
@@ -245,7 +247,7 @@ cdef class Value:
 
     def _push_adjoint(self):
         """Add this entry's contributions to its operands' grads."""
-        push(handle(self).slot)
+        push_alone(handle(self).slot)
 
     @property
     def __dict__(self):
@@ -552,6 +554,8 @@ cdef class Value:
         ZeroDivisionError, OverflowError, ValueError
             Where Python's float would, in the derivative of a power, logarithm or root; the
             entries above have then passed their gradients on, the others not.
+        FloatingPointError
+            Inside of `fastgrad.detect_anomaly`, where a grad would become nan or inf.
 
         Examples
         --------
