@@ -30,7 +30,7 @@ extensions = [
     )
     for name in (
         *("tape", "trace", "contexts", "record", "sweep", "operators", "value", "layer"),
-        *("row", "formulas", "choices", "functional", "recording"),
+        *("row", "formulas", "choices", "functional", "recording", "examine"),
         *("fuse", "plan", "replay"),
     )
 ]

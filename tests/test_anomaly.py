@@ -2,17 +2,23 @@
 
 import gc
 import math
+import pickle
 import random
+import re
 import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
+import numpy as np
 import pytest
 from oracles import node, pass_on
 
-from fastgrad import Value, detect_anomaly, functional, nn, no_grad, tape
+import fastgrad
+from fastgrad import TraceError, Value, detect_anomaly, functional, nn, no_grad, tape
 
 NAN, INF = math.nan, math.inf
+DOCS = Path(__file__).parents[1] / "docs" / "anomalies.md"
 PATIENCE = 120  # seconds until a thread that should have come counts as stuck
 UNKNOWN = "(line unknown: recorded without detect_anomaly() or check_finite=True)"
 LEAF = "; the operand {} is a leaf: look at what set it"
@@ -354,3 +360,264 @@ def train(steps=5):
 def test_no_number_changes():
     expected = train()
     assert detect_anomaly()(train)() == expected
+
+
+# ---- programs
+
+
+def test_a_value_of_a_program():
+    w = Value(2.0)
+
+    @fastgrad.compile(check_finite=True)
+    def f(x):
+        h = w * x
+        h = h**-1.0
+        return h + 1
+
+    line = f"{__file__}:{f.__wrapped__.__code__.co_firstlineno + 3}"
+    text = f"{line}: in sample 2, ** gave inf from (0.0, -1.0)"
+    assert f([1.0, 2.0]).tolist() == [1.5, 1.25]
+    for run in (f, f.backward, f.value_and_grad):
+        assert message(run, [1.0, 2.0, 0.0, 0.0]) == text
+    assert w.grad == 0
+    assert f.backward([1.0]) == 1.5
+    assert (w.grad, len(f.signatures)) == (-0.25, 1)
+
+
+def test_an_adjoint_of_a_program():
+    w = Value(4.0)
+    f = fastgrad.compile(lambda x: (w * x).sqrt() * 3, check_finite=True)
+    assert f([0.0, 1.0]).tolist() == [0.0, 6.0]
+    assert message(f.backward, [1.0, 0.0]) == (
+        f"{line_of(f.__wrapped__)}: in sample 1, the adjoint of sqrt's operand 0.0 became inf "
+        "(adjoint of the result 3.0)"
+    )
+    assert w.grad == 0
+    f.backward([1.0])
+    assert w.grad == 0.75
+
+
+INPUT = "; the operand {} is an input: look at what set it"
+
+PROGRAMS = [  # of two inputs and a parameter 2.0; the second sample
+    (lambda x, w: 1 / x[0].exp(), [1000, 0], "exp gave inf from 1000.0"),
+    (
+        lambda x, w: functional.dot(x, [w, 1e200]),
+        [1, -1e200],
+        "dot gave -inf in term 2 of 2: 2.0 + -1e+200 * 1e+200",
+    ),
+    (lambda x, w: functional.where(x[0], x[1] * w, w), [0, 1e308], "* gave inf from (1e+308, 2.0)"),
+    (
+        lambda x, w: functional.where(x[0], w, x[1]),
+        [0, INF],
+        "where gave inf from (0.0, 2.0, inf)" + INPUT.format(INF),
+    ),
+    (
+        lambda x, w: functional.take([w, x[1]], x[0]),
+        [1, NAN],
+        "take gave nan from (1.0, nan)" + INPUT.format(NAN),
+    ),
+    (lambda x, w: x[0].detach() + w, [NAN, 0], "detach gave nan from nan" + INPUT.format(NAN)),
+    (lambda x, w: 1 / functional.argmax(x) + w, [1, 0], "** gave inf from (0.0, -1.0)"),
+    (lambda x, w: functional.softmax(x)[0].log(), [-1000, 0], "log gave -inf from 0.0"),
+]
+
+
+@pytest.mark.parametrize("function, sample, text", PROGRAMS, ids=[text for *_, text in PROGRAMS])
+def test_kinds_of_entries(function, sample, text):
+    w = Value(2.0)
+    f = fastgrad.compile(lambda x: function(x, w), check_finite=True)
+    # The lines are noted in the trace, where the context of the process is not asked.
+    with no_grad():
+        told = message(f, [[0.0, 1.0], sample])
+    first = function.__code__.co_firstlineno
+    assert told == f"{__file__}:{first}: in sample 1, {text}"
+    assert f([[0.0, 1.0]]) == fastgrad.compile(f.__wrapped__)([[0.0, 1.0]])
+
+
+def test_adjoints_of_choices():
+    w = Value(1e-320)
+    good = Value(2.0)
+
+    def f(x):
+        kept = functional.take([good, w, good], functional.argmax(x))
+        kept = functional.where(x[0], kept, good)
+        return (kept**0.5 + kept.detach()) * 1e200
+
+    f = fastgrad.compile(f, check_finite=True)
+    f.backward([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    grads = (w.grad, good.grad)
+    assert message(f.backward, [[1.0, 0.0], [1.0, 2.0]]) == (
+        f"{__file__}:{f.__wrapped__.__code__.co_firstlineno + 3}: in sample 1, the adjoint of "
+        f"**'s operand {1e-320!r} in ({1e-320!r}, 0.5) became inf (adjoint of the result 1e+200)"
+    )
+    assert (w.grad, good.grad) == grads
+
+
+def test_layers_of_a_program():
+    random.seed(1)
+    model = nn.MLP(2, [3, 1])
+    model.layers[1].neurons[0].w[1].data = 1e300
+    neuron = model.layers[0].neurons[1]
+    neuron.w[0].data, neuron.w[1].data, neuron.b.data = 1.0, -1.0, 1.0
+    f = fastgrad.compile(lambda x: model(x), check_finite=True)
+    f.backward([[1.0, 2.0]])
+    model.zero_grad()
+    line = line_of(f.__wrapped__)
+    told = message(f, [[1.0, 2.0], [1e200, 0.0]])
+    assert told.startswith(f"{line}: in sample 1, dot gave inf in term 2 of 3: ")
+    assert told.endswith(" + 1e+300 * 1e+200")
+    told = message(f.backward, [[1.0, 2.0], [1e10, 1e10]])  # the neuron gives 1
+    assert told == (
+        f"{line}: in sample 1, the adjoint of dot's operand 1.0 in term 1 of 2, "
+        "1.0 * 10000000000.0, became inf (adjoint of the result 1e+300)"
+    )
+    assert all(p.grad == 0 for p in model.parameters())
+
+
+def test_a_program_inside_of_detect_anomaly():
+    """It was traced without lines, and is traced again when one is needed."""
+    traces = []
+
+    @fastgrad.compile
+    def f(x):
+        traces.append(x)
+        y = x.exp()
+        return 1 / y
+
+    line = f"{__file__}:{f.__wrapped__.__code__.co_firstlineno + 3}"
+    assert f([1000.0]) == 0
+    with detect_anomaly():
+        assert f([0.0, 0.0]).tolist() == [1.0, 1.0]
+        assert len(traces) == 1
+        for _ in range(2):
+            assert message(f, [1.0, 1000.0]) == f"{line}: in sample 1, exp gave inf from 1000.0"
+    assert len(traces) == 2
+    assert len(f.signatures) == 1
+    assert f([1000.0]) == 0
+
+
+def test_what_is_traced_again_may_differ():
+    powers = [1.0, 2.0]
+    f = fastgrad.compile(lambda x: (x**3) ** -1 if len(powers) == 2 else x + 1)
+    assert f([2.0]) == 0.125
+    powers.pop()
+    with detect_anomaly():
+        told = message(f, [0.0])
+    assert told == f"{UNKNOWN}: in sample 0, ** gave inf from (0.0, -1.0)"
+    broken = fastgrad.compile(lambda x: x ** powers[0])
+    broken([2.0])
+    powers.clear()
+    with detect_anomaly():
+        assert message(broken, [1e999]).startswith(f"{UNKNOWN}: in sample 0, ** gave inf")
+
+
+def test_a_program_first_called_inside_of_detect_anomaly():
+    """The example of a trace is a sample like any other."""
+    f = fastgrad.compile(lambda x: x[0] * x[1])
+    with detect_anomaly():
+        told = message(f, [[1e200, 1e200]])
+        assert told == f"{line_of(f.__wrapped__)}: in sample 0, * gave inf from (1e+200, 1e+200)"
+        assert f([[1, 2], [3, 4]]).tolist() == [2.0, 12.0]
+        assert f(np.zeros((0, 2))).shape == (0,)
+    assert len(f.signatures) == 1
+    assert f([[1e200, 1e200]]) == INF
+
+
+def test_pickled_programs():
+    w = Value(0.0)
+    checked = fastgrad.compile(lambda x: (x * w) ** -1, check_finite=True)
+    plain = fastgrad.compile(checked.__wrapped__)
+    line = line_of(checked.__wrapped__)
+    text = "in sample 0, ** gave inf from (0.0, -1.0)"
+    assert message(checked, [1.0]) == f"{line}: {text}"
+    plain([1.0])
+    checked, plain = pickle.loads(pickle.dumps((checked, plain)))
+    assert message(checked, [1.0]) == f"{line}: {text}"
+    assert plain([1.0]) == INF
+    with detect_anomaly():
+        assert message(plain, [1.0]) == f"{UNKNOWN}: {text}"
+
+
+def test_programs_from_values():
+    with detect_anomaly():
+        x = Value(1.0)
+        line = next_line()
+        y = x.log()
+        z = y * 2
+    f = fastgrad.Program.from_values([x], z, check_finite=True)
+    assert message(f, [1.0, 0.0]) == f"{line}: in sample 1, log gave -inf from 0.0"
+    assert f([1.0]) == 0
+    f = fastgrad.Program.from_values([x], Value(1e308) * x)
+    assert f([10.0]) == INF
+    with detect_anomaly():
+        assert message(f, [10.0]).startswith(f"{UNKNOWN}: in sample 0, * gave inf")
+
+
+def test_a_sum_over_samples():
+    w, other = Value(1.0), Value(2.0)
+    f = fastgrad.compile(lambda x: w * x, check_finite=True, parameters=[other])
+    assert message(f.backward, [1e308, 1e308]) == (
+        "the gradient of parameters[1] became inf when those of the samples, each of them finite, "
+        "were added up"
+    )
+    assert w.grad == 0
+
+
+def test_an_index_that_names_nothing():
+    f = fastgrad.compile(lambda x, i: functional.take([x, 1 / x], i), check_finite=True)
+    with pytest.raises(IndexError):
+        f([1.0], [2])
+    assert "in sample 0, ** gave inf" in message(f, [0.0, 1.0], [0, 2])
+
+
+def test_several_arguments_and_signatures():
+    f = fastgrad.compile(lambda x, y: functional.sum([a / y for a in x]), check_finite=True)
+    x = np.arange(12.0).reshape(3, 4)
+    assert f(x[:, ::2], [1, 2, 4]).tolist() == [2.0, 5.0, 4.5]
+    assert "in sample 2, ** gave inf from (0.0, -1.0)" in message(f, x, np.array([1, 1, 0]))
+    assert f(x, [1, 1, 2]).tolist() == [6.0, 22.0, 19.0]
+    assert len(f.signatures) == 2
+
+
+def test_it_cannot_be_opened_inside_of_a_program():
+    @fastgrad.compile
+    def f(x):
+        with detect_anomaly():
+            return x * 2
+
+    with pytest.raises(TraceError, match="compile it with check_finite=True"):
+        f([1.0])
+
+
+def test_programs_give_the_same_bits():
+    random.seed(2)
+    model = nn.MLP(3, [5, 4])
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(37, 3)), rng.integers(0, 4, 37)
+
+    def loss(x, i):
+        row = functional.rmsnorm(model(x))
+        return functional.cross_entropy(row, i) + functional.max(row) * 0.1
+
+    plain = fastgrad.compile(loss)
+    checked = fastgrad.compile(loss, check_finite=True)
+    expected, grads = plain.value_and_grad(x, labels)
+    with detect_anomaly():
+        for f in (plain, checked):
+            value, again = f.value_and_grad(x, labels)
+            assert value == expected
+            assert (again == grads).all()
+            assert (f(x, labels) == plain(x, labels)).all()
+
+
+# ---- docs
+
+
+def test_the_examples_of_the_docs():
+    names = {}
+    blocks = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)\n```", DOCS.read_text(), re.DOTALL)
+    for code, error in blocks:
+        told = message(exec, compile(code, "script.py", "exec"), names)
+        assert f"FloatingPointError: {told}" == error
+    assert len(blocks) == 2
