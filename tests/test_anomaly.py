@@ -98,6 +98,13 @@ def test_the_line_is_that_of_the_innermost_function():
     )
 
 
+def test_a_script_beside_the_package_with_a_name_like_it():
+    name = str(Path(fastgrad.__file__).parent) + "_script.py"
+    code = compile("Value(1e200) * 1e200", name, "exec")
+    with detect_anomaly():
+        assert message(exec, code, {"Value": Value}).startswith(f"{name}:1: ")
+
+
 def test_an_operand_from_before():
     x = Value(1e308) * 10
     line = next_line()
