@@ -14,8 +14,10 @@ DEBUG = os.environ.get("FASTGRAD_DEBUG") == "1"
 FLAGS = ["-ffp-contract=off", "-fno-builtin-pow", "-fno-jump-tables"]
 FLAGS += ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3"]
 
-# Loops over lanes become vectors only where no operation can trap or set errno: no bits change.
+# Loops over lanes and over parameters become vectors only where no operation can trap or set
+# errno: no bits change.
 LANES = ["-fno-trapping-math", "-fno-math-errno", "-pthread"]
+LOOPS = ("replay", "optim")
 KERNELS = ["fastgrad/kernels/replay_base.c", "fastgrad/kernels/replay_avx2.c"]
 
 extensions = [
@@ -25,13 +27,13 @@ extensions = [
         depends=[str(header) for header in Path("fastgrad/kernels").glob("*.h")],
         include_dirs=["fastgrad"],
         define_macros=[("CYTHON_USE_TYPE_SPECS", "1")],  # Value becomes an open type
-        extra_compile_args=[] if sys.platform == "win32" else FLAGS + LANES * (name == "replay"),
+        extra_compile_args=[] if sys.platform == "win32" else FLAGS + LANES * (name in LOOPS),
         extra_link_args=["-pthread"] if sys.platform == "linux" else [],
     )
     for name in (
         *("tape", "trace", "contexts", "record", "sweep", "operators", "value", "layer"),
-        *("row", "formulas", "choices", "functional", "recording", "examine"),
-        *("fuse", "plan", "replay"),
+        *("row", "formulas", "choices", "functional", "recording", "fuse", "plan", "batch"),
+        *("examine", "slots", "replay", "optim"),
     )
 ]
 directives = {
@@ -41,5 +43,6 @@ directives = {
     "initializedcheck": DEBUG,
     "cdivision": not DEBUG,
     "embedsignature": True,
+    "auto_pickle": False,  # slots mean nothing in another process
 }
 setup(ext_modules=cythonize(extensions, build_dir="build", compiler_directives=directives))

@@ -224,7 +224,7 @@ def sample(model, temperature):
     return name
 
 
-def main():
+def main(train=train):
     parser = argparse.ArgumentParser(description="Train a small GPT on first names.")
     parser.add_argument("--steps", type=int, default=100, help="names to train on (100)")
     parser.add_argument("--samples", type=int, default=10, help="names to make up (10)")

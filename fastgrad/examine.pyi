@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from fastgrad.batch import Batch
 from fastgrad.recording import Recording
 
 def examine(
-    recording: Recording, arrays: list[Any], batch: int, theta: Any, gradient: bool
+    recording: Recording, batch: Batch, theta: Any, gradient: bool
 ) -> tuple[int, int, str] | None: ...

@@ -16,6 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from fastgrad.batch cimport Batch
 from fastgrad.recording cimport OP_INPUT, OP_PARAMETER, Recording
 from fastgrad.tape cimport (
     OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_TAKE, OP_WHERE, op_dx,
@@ -196,15 +197,13 @@ cdef int32_t push_pooled(
     return -1
 
 
-def examine(recording, arrays, batch, theta, gradient):
+def examine(recording, Batch batch, theta, gradient):
     """Run a recording entry by entry, until one is not finite.
 
     Parameters
     ----------
     recording : Recording
-    arrays : list of ndarray, shape (batch, columns)
-        float64, in the order of the inputs.
-    batch : int
+    batch : Batch
     theta : ndarray, shape (parameters,)
     gradient : bool
         Whether to run in reverse too.
@@ -215,32 +214,19 @@ def examine(recording, arrays, batch, theta, gradient):
         The sample, the entry, and what was found there.
     """
     cdef _Examination run = _Examination(recording, theta)
-    cdef int64_t columns = run.recording.inputs, at = 0, sample, k
-    cdef const double **inputs = <const double **>calloc(columns + 1, sizeof(double *))
-    cdef int64_t *strides = <int64_t *>calloc(columns + 1, sizeof(int64_t))
-    cdef const double[:, ::1] rows
+    cdef int64_t sample
     cdef int32_t entry
     cdef bint backwards = gradient, in_reverse
-    try:
-        if inputs == NULL or strides == NULL:
-            raise MemoryError(f"no memory for {columns} inputs")
-        for rows in arrays:
-            for k in range(rows.shape[1]):
-                inputs[at], strides[at] = &rows[0, k], rows.shape[1]
-                at += 1
-        for sample in range(batch):
-            PyErr_CheckSignals()
-            with nogil:
-                entry = run.forward(inputs, strides, sample)
-                in_reverse = entry == NOTHING and backwards
-                if in_reverse:
-                    entry = run.reverse()
-            if entry == BAD_INDEX:
-                return None
-            if entry >= 0:
-                text = run.text_of_adjoint(entry) if in_reverse else run.text_of_value(entry)
-                return sample, entry, text
-    finally:
-        free(inputs)
-        free(strides)
+    for sample in range(batch.samples):
+        PyErr_CheckSignals()
+        with nogil:
+            entry = run.forward(batch.starts, batch.strides, sample)
+            in_reverse = entry == NOTHING and backwards
+            if in_reverse:
+                entry = run.reverse()
+        if entry == BAD_INDEX:
+            return None
+        if entry >= 0:
+            text = run.text_of_adjoint(entry) if in_reverse else run.text_of_value(entry)
+            return sample, entry, text
     return None

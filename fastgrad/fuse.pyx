@@ -325,6 +325,7 @@ cdef int write_dot(
 cdef int find_layers(Fused graph) except -1:
     """Group the DOTs of uniform weights by their x; put the weight of each term first."""
     cdef int32_t node, other, k, count
+    cdef int32_t *seen = NULL
     cdef int64_t buckets = 64, at
     cdef int32_t *table = NULL
     cdef int32_t *following = NULL  # the next DOT with the same x, + 1
@@ -338,9 +339,12 @@ cdef int find_layers(Fused graph) except -1:
         following = <int32_t *>zeros(graph.size, sizeof(int32_t))
         last = <int32_t *>zeros(graph.size, sizeof(int32_t))
         members = <int32_t *>zeros(graph.size, sizeof(int32_t))
+        seen = <int32_t *>zeros(graph.size, sizeof(int32_t))
         for node in range(graph.size):
             graph.layer[node] = -1
-            if graph.op[node] != OP_DOT or graph.marks[node] & GONE or not may_join(graph, node):
+            if graph.op[node] != OP_DOT or graph.marks[node] & GONE or (
+                not may_join(graph, node, seen)
+            ):
                 continue
             hash = graph.b[node]
             for k in range(graph.b[node]):
@@ -375,11 +379,16 @@ cdef int find_layers(Fused graph) except -1:
         free(following)
         free(last)
         free(members)
+        free(seen)
     return 0
 
 
-cdef bint may_join(Fused graph, int32_t node) noexcept:
-    """Are start and weights uniform, and does every x vary?  Then every weight is put first."""
+cdef bint may_join(Fused graph, int32_t node, int32_t *seen) noexcept:
+    """Are start and weights uniform, and does every x vary?  Then every weight is put first.
+
+    An x that wants an adjoint must come once: the kernels add to all of them at a time.
+    `seen` has for each x the last DOT that was looked at with it, + 1.
+    """
     cdef int32_t *words = graph.pool.at + graph.a[node]
     cdef int32_t k, w, x
     if graph.marks[words[0]] & VARIES or not graph.marks[node] & VARIES:
@@ -392,6 +401,11 @@ cdef bint may_join(Fused graph, int32_t node) noexcept:
         w, x = words[2 * k + 1], words[2 * k + 2]
         if graph.marks[w] & VARIES:
             words[2 * k + 1], words[2 * k + 2] = x, w
+    for k in range(graph.b[node]):
+        x = words[2 * k + 2]
+        if seen[x] == node + 1 and graph.marks[x] & ACTIVE:
+            return False
+        seen[x] = node + 1
     return True
 
 

@@ -21,6 +21,7 @@ from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_RELU, OP_RUN, USED, Handle, append, append_leaf,
     entry_set_grad, handle_alloc, make_room, op_is_int, op_pool_words, op_value, tape, use_run,
 )
+from fastgrad.trace cimport refuse_effect
 
 
 cdef extern from "Python.h":
@@ -452,6 +453,7 @@ def zero_grads(parameters):
     parameters : iterable of Value
         Anything else in it gets its attribute ``grad`` set, as micrograd's loop does.
     """
+    refuse_effect("zero_grad()")
     for parameter in parameters:
         if Py_TYPE(parameter) is tape.type:
             entry_set_grad(&tape, (<Handle *><PyObject *>parameter).slot, 0.0, True)

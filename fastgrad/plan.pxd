@@ -9,6 +9,7 @@ cdef extern from "kernels/program.h":
         int32_t neurons
         const int32_t *x
         const int32_t *z
+        const int32_t *columns
         const int32_t *bias
         const int32_t *gz
         const int32_t *gx
@@ -60,16 +61,20 @@ cdef class Plan:
     cdef Words inputs
     cdef Words splats
     cdef Words outputs
+    cdef Words chosen        # of inputs that are indices: where the code of the choice is, column
     cdef Words dense_words
     cdef Words packed        # uniforms of the weights that lie elsewhere
     cdef Words sum_uniforms  # the uniform of each place in a strand's sums
     cdef Words free_slots
     cdef Words units         # nodes in the order of their runs; a layer is -1 - its number
-    cdef Words tasks         # of the weights' adjoints: (from, to) of task_layers, of columns
+    cdef Words tasks         # of the weights' adjoints: (from, to) of task_layers, (from, to)
+                             # of columns, and whether the first of them finds no sums yet
     cdef Words task_layers   # layers whose weights' adjoints lie together, family by family
     cdef Dense *dense
     cdef int32_t *slot       # by node: of its values, its adjoints; 0 where there is none
     cdef int32_t *adjoint
     cdef int64_t *last       # by node: the time when its value is last read
+    cdef uint8_t *seen       # by node: is an input read from its slot?
+    cdef Words cleared       # uniforms whose adjoints phase two does not begin: (first, count)
     cdef int32_t *sum_place  # by uniform: its place in the sums, + 1
-    cdef int64_t products(self) noexcept
+    cdef int64_t products(self) noexcept nogil

@@ -9,7 +9,7 @@ in the reverse sweep.  Adjoints get their slots at the first contribution.  The 
 Invariant: plans depend on the program alone, not on batch, threads or machine.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
 from fastgrad.fuse cimport (
@@ -25,7 +25,7 @@ from fastgrad.tape cimport (
 cdef enum:
     OPS = 4 * 64  # more than there are codes
     TASK_WEIGHTS = 1 << 13  # of one task
-    COLUMNS = 12            # of weights whose x the kernel keeps in the first cache
+    COLUMNS = 8             # of weights that the kernel takes at once
     TURN_FROM = 1 << 14     # weights of a layer from which a turned copy pays
     TILE = 6                # the kernel's TILE_ROWS
 
@@ -72,6 +72,7 @@ cdef class Plan:
         self.adjoint = <int32_t *>zeros(n, sizeof(int32_t))
         self.last = <int64_t *>zeros(n, sizeof(int64_t))
         self.sum_place = <int32_t *>zeros(graph.uniforms, sizeof(int32_t))
+        self.seen = <uint8_t *>zeros(n, 1)
         self.dense = <Dense *>zeros(graph.layers.size // 3, sizeof(Dense))
         self.c.slots = SLOTS_FIXED
         order_units(self)
@@ -83,7 +84,7 @@ cdef class Plan:
         plan_uniforms(self)
         finish(self)
 
-    cdef int64_t products(self) noexcept:
+    cdef int64_t products(self) noexcept nogil:
         """How many products of weights and inputs the layers have for one sample."""
         cdef int64_t layer, count = 0
         for layer in range(self.c.dense_count):
@@ -98,6 +99,7 @@ cdef class Plan:
         free(self.inputs.at)
         free(self.splats.at)
         free(self.outputs.at)
+        free(self.chosen.at)
         free(self.dense_words.at)
         free(self.packed.at)
         free(self.sum_uniforms.at)
@@ -110,6 +112,8 @@ cdef class Plan:
         free(self.adjoint)
         free(self.last)
         free(self.sum_place)
+        free(self.seen)
+        free(self.cleared.at)
 
 
 # ---- the order
@@ -272,14 +276,18 @@ cdef int find_ends(Plan plan) except -1:
             words = layer_x(graph, -1 - node)
             for k in range(graph.layers.at[3 * (-1 - node) + 2]):
                 read_at(plan, words[2 * k], at)
+                if not of_inputs(graph, -1 - node):
+                    plan.seen[words[2 * k]] = True
             continue
         active = plan.gradient and graph.marks[node] & ACTIVE
         graph.operands(node, &words, &count)
         for k in range(count):
             read_at(plan, words[k], at)
+            plan.seen[words[k]] = True
         if is_elementary(graph, node):
             if graph.op[node] < OP_FIRST_POOLED:
                 read_at(plan, graph.b[node], at)
+                plan.seen[graph.b[node]] = True
             reads = op_reads(graph.op[node], which_wanted(graph, node)) if active else 0
             if reads & READS_X:
                 read_at(plan, graph.a[node], back)
@@ -295,7 +303,18 @@ cdef int find_ends(Plan plan) except -1:
             read_at(plan, words[0], back)
     for at in range(graph.outputs.size):
         read_at(plan, graph.outputs.at[at], plan.places)
+        plan.seen[graph.outputs.at[at]] = True
     return 0
+
+
+cdef bint of_inputs(Fused graph, int32_t layer) noexcept:
+    """Are a layer's x all inputs, which its kernel can read without a slot?"""
+    cdef const int32_t *x = layer_x(graph, layer)
+    cdef int32_t k
+    for k in range(graph.layers.at[3 * layer + 2]):
+        if graph.op[x[2 * k]] != OP_INPUT:
+            return False
+    return True
 
 
 cdef const int32_t *layer_x(Fused graph, int32_t layer) noexcept:
@@ -352,7 +371,7 @@ cdef int plan_forward(Plan plan) except -1:
     cdef Fused graph = plan.graph
     cdef int32_t node
     for node in range(graph.size):
-        if graph.op[node] == OP_INPUT and graph.uses[node]:
+        if graph.op[node] == OP_INPUT and plan.seen[node]:
             plan.slot[node] = take_slot(plan)
             push(&plan.inputs, plan.slot[node])
             push(&plan.inputs, graph.a[node])
@@ -399,6 +418,9 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
     elif op == OP_ARGMAX:
         push(&stream.words, count)
     elif op == OP_TAKE:
+        if graph.op[words[0]] == OP_INPUT:
+            push(&plan.chosen, x)
+            push(&plan.chosen, graph.a[words[0]])
         push(&stream.words, plan.slot[words[0]])
         push(&stream.words, count - 1)
         words += 1
@@ -434,6 +456,11 @@ cdef int forward_layer(Plan plan, int32_t layer) except -1:
     dense.x = <const int32_t *>plan.dense_words.size
     for k in range(dense.inputs):
         push(&plan.dense_words, plan.slot[x[2 * k]])
+    dense.columns = NULL
+    if of_inputs(graph, layer):
+        dense.columns = <const int32_t *>plan.dense_words.size
+        for k in range(dense.inputs):
+            push(&plan.dense_words, graph.a[x[2 * k]])
     for k in range(dense.inputs):
         release_value(plan, x[2 * k])
     dense.bias = <const int32_t *>plan.dense_words.size
@@ -692,6 +719,8 @@ cdef int finish(Plan plan) except -1:
         dense.gz, dense.bias_sums = placed(plan, dense.gz), placed(plan, dense.bias_sums)
         if dense.gx != NULL:
             dense.gx = placed(plan, dense.gx)
+        if dense.columns != NULL:
+            dense.columns = placed(plan, dense.columns)
     c.forward, c.reverse = plan.forward.words.at, plan.reverse.words.at
     c.dense, c.inputs, c.splats = plan.dense, plan.inputs.at, plan.splats.at
     c.outputs = plan.outputs.at
@@ -721,18 +750,31 @@ cdef int split_weights(Plan plan) except -1:
         space = packed
         families[len(families) - 1].append(shape)
         end = max(end, first + (neurons - 1) * apart + inputs - 1)
+    begun = []  # runs of uniforms whose adjoints begin in the first task that writes them
     for family in families:
+        packed, first, apart, neurons, inputs, _ = family[0]
         start = plan.task_layers.size
         for shape in family:
             push(&plan.task_layers, shape[5])
-        rows = max(shape[3] for shape in family)
+        alike = all(shape[:5] == family[0][:5] for shape in family)
         # Columns can be divided where the layers have the same weights altogether.
-        columns = inputs = max(shape[4] for shape in family)
-        if all(shape[:5] == family[0][:5] for shape in family):
-            columns = max(1, TASK_WEIGHTS // (COLUMNS * family[0][3])) * COLUMNS
-        for column in range(0, inputs, columns):
+        columns = max(shape[4] for shape in family)
+        if alike:
+            columns = max(1, TASK_WEIGHTS // (COLUMNS * neurons)) * COLUMNS
+            if not packed:
+                begun += [(first + row * apart, inputs) for row in range(neurons)]
+        for column in range(0, max(shape[4] for shape in family), columns):
             push(&plan.tasks, <int32_t>start)
             push(&plan.tasks, <int32_t>plan.task_layers.size)
             push(&plan.tasks, column)
             push(&plan.tasks, column + columns)
+            push(&plan.tasks, alike)
+    at = 0
+    for first, inputs in begun:  # in order, as the families are
+        if first > at:
+            push(&plan.cleared, at)
+            push(&plan.cleared, <int32_t>first - at)
+        at = first + inputs
+    push(&plan.cleared, at)
+    push(&plan.cleared, plan.graph.uniforms - at)
     return 0

@@ -16,8 +16,7 @@ Threads: a program may be called from several threads; traces take turns.
 
 import contextlib
 import functools
-import inspect
-import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
@@ -26,6 +25,8 @@ import numpy as np
 
 from fastgrad import trace
 from fastgrad.anomaly import located
+from fastgrad.arguments import Arguments, exact
+from fastgrad.batch import Batch, numbers_of
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
 from fastgrad.examine import examine
@@ -122,26 +123,14 @@ class _Traced:
         recording: Recording,
         own: list[Value],
         everyones: "_Captured",
+        static: tuple[tuple[str, Any], ...],
         output: tuple[int, ...],
     ) -> None:
         self.replay = Replay(recording)
         self.recording = recording  # with lines if they have been asked for
+        self.static = static
         self.output = output
         self.places = everyones.places(own)
-
-    def select(self, theta: np.ndarray) -> np.ndarray:
-        """This signature's parameters out of the program's."""
-        return theta if self.places is None else theta[self.places]
-
-    def spread(self, grads: np.ndarray, count: int) -> np.ndarray:
-        """Derivatives for all of the program's parameters; 0 for those of other signatures."""
-        if self.places is None and len(grads) == count:
-            return grads
-        spread = np.zeros(count)
-        spread[: len(grads)] = grads if self.places is None else 0.0
-        if self.places is not None:
-            spread[self.places] = grads
-        return spread
 
 
 class _Captured:
@@ -160,7 +149,7 @@ class _Captured:
                 self.index[id(value)] = len(self.index)
             self.values = self.values + new
             self.reader = Parameters(self.values)
-        places = np.array([self.index[id(value)] for value in own], dtype=np.intp)
+        places = np.array([self.index[id(value)] for value in own], dtype=np.int64)
         return None if np.array_equal(places, np.arange(len(own))) else places
 
 
@@ -229,10 +218,11 @@ class Program:
         self.threads = None if threads is None else _checked_threads(threads)
         self.check_finite = bool(check_finite)
         self._function: Callable[..., Any] | None = function
-        self._call = _Arguments.of(function)
+        self._call = Arguments.of(function)
         self._captured = _Captured(values)
         self._traced: dict[Any, _Traced] = {}
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     @classmethod
     def from_values(
@@ -269,17 +259,17 @@ class Program:
         array([6., 8.])
         """
         self = cls(_no_function, threads=threads, check_finite=check_finite)
-        self._function = None
+        self._function, self.__name__ = None, "from_values"
         shapes, leaves = [], []
         for number, argument in enumerate(inputs):
             values, shape = _flatten(argument, f"input {number}")
             shapes.append(shape)
             leaves += values
-        self._call = _Arguments([f"input {k}" for k in range(len(shapes))], {}, set(), False)
+        self._call = Arguments([f"input {k}" for k in range(len(shapes))], {}, set(), False)
         results, output = _flatten(outputs, "the output")
         with _tracing:
             recording, own = freeze(None, leaves, results)
-        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, output)
+        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, (), output)
         return self
 
     # ---- running
@@ -313,12 +303,11 @@ class Program:
         """
         if trace.is_tracing() and self._function is not None:
             return self._function(*args, **kwargs)
-        traced, arrays, batch, names = self._prepare(args, kwargs)
-        if batch == 0:
+        traced, batch, names = self._prepare(args, kwargs)
+        if batch.samples == 0:
             return np.empty((0, *traced.output))
-        theta = traced.select(self._captured.reader.read())
-        out, _ = self._run(traced, arrays, batch, theta, False, names)
-        return out.reshape(batch, *traced.output)
+        out, _ = self._run("forward", traced, batch, names)
+        return out.reshape(batch.samples, *traced.output)
 
     def backward(self, *args: Any, **kwargs: Any) -> float:
         """Run forward and in reverse, and add the gradient to the parameters' grads.
@@ -337,13 +326,9 @@ class Program:
         FloatingPointError
             As a call; also if an adjoint is nan or inf. No grad has been touched then.
         """
-        traced, arrays, batch, names = self._prepare(args, kwargs, gradient=True)
-        reader = self._captured.reader
-        theta = traced.select(reader.read())
-        out, grads = self._run(traced, arrays, batch, theta, True, names)
-        assert grads is not None
-        reader.add_grads(traced.spread(grads, len(reader.values)), float(batch))
-        return _mean(out)
+        traced, batch, names = self._prepare(args, kwargs, gradient=True)
+        mean: float = self._run("add", traced, batch, names)[0]
+        return mean
 
     def value_and_grad(
         self, *args: Any, theta: Any = None, **kwargs: Any
@@ -377,77 +362,70 @@ class Program:
         >>> square.value_and_grad([1.0, 2.0], theta=[10.0])
         (250.0, array([50.]))
         """
-        traced, arrays, batch, names = self._prepare(args, kwargs, gradient=True)
-        reader = self._captured.reader
-        count = len(reader.values)
-        if theta is None:
-            numbers = reader.read()
-        else:
-            numbers = np.ascontiguousarray(_numbers(theta, "theta"))
-            if numbers.shape != (count,):
+        traced, batch, names = self._prepare(args, kwargs, gradient=True)
+        if theta is not None:
+            count = len(self._captured.values)
+            theta = np.ascontiguousarray(numbers_of(theta, "theta"))
+            if theta.shape != (count,):
                 raise ValueError(
                     f"theta must have the shape ({count},), a number for each of the program's "
-                    f"parameters, got {numbers.shape}"
+                    f"parameters, got {theta.shape}"
                 )
-        out, grads = self._run(traced, arrays, batch, traced.select(numbers), True, names)
-        assert grads is not None
-        return _mean(out), traced.spread(grads, count) / batch
+        return self._run("return", traced, batch, names, theta)
 
     def _run(
         self,
+        mode: str,
         traced: _Traced,
-        arrays: list[np.ndarray],
-        batch: int,
-        theta: np.ndarray,
-        gradient: bool,
+        batch: Batch,
         names: list[str],
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        checked = self.check_finite or is_detecting()
-        if checked:
-            self._examine(traced, arrays, batch, theta, gradient)
+        theta: np.ndarray | None = None,
+    ) -> tuple[Any, np.ndarray]:
         threads = self.threads or _threads
-        if threads > 1 and traced.replay.cost(gradient) * batch < SERIAL_NS:
+        replay = traced.replay
+        if threads > 1 and replay.cost(mode != "forward") * batch.samples < SERIAL_NS:
             threads = 1
         try:
-            out, grads = traced.replay.run(arrays, batch, theta, gradient, threads)
-            if checked and grads is not None and not np.isfinite(grads).all():
-                own = int(np.argmin(np.isfinite(grads)))
-                place = own if traced.places is None else traced.places[own]
-                raise FloatingPointError(
-                    f"the gradient of parameters[{place}] became {float(grads[own])!r} when those "
-                    "of the samples, each of them finite, were added up"
-                )
-            return out, grads
+            if self.check_finite or is_detecting():
+                self._examine(traced, batch, theta, mode != "forward")
+                if mode != "forward":  # into grads of their own first
+                    out = replay.run(
+                        batch, self._captured.reader, traced.places, theta, "return", threads
+                    )
+                    _check_sums(out[1])
+                    if mode == "return":
+                        return out
+            return replay.run(batch, self._captured.reader, traced.places, theta, mode, threads)
         except IndexError as error:
             sample, column = error.args
         what = "a computed index"
         if column is not None:
-            sizes = itertools.accumulate(array.shape[1] for array in arrays)
-            number = next(k for k, end in enumerate(sizes) if column < end)
-            at = column - sum(array.shape[1] for array in arrays[:number])
-            what = f"{names[number]}, {arrays[number][sample, at]!r} at place {at},"
+            sizes = [math.prod(shape) for shape in batch.shapes]
+            number, at = 0, column
+            while at >= sizes[number]:
+                at -= sizes[number]
+                number += 1
+            what = f"{names[number]}, {batch.number(sample, column)!r} at place {at},"
         raise IndexError(
             f"sample {sample}: {what} is no index into the values given to take(): expected a "
             "whole number from 0 to their number less 1"
         )
 
     def _examine(
-        self,
-        traced: _Traced,
-        arrays: list[np.ndarray],
-        batch: int,
-        theta: np.ndarray,
-        gradient: bool,
+        self, traced: _Traced, batch: Batch, theta: np.ndarray | None, gradient: bool
     ) -> None:
         """Raise FloatingPointError at the first entry that is not finite."""
-        found = examine(traced.recording, arrays, batch, theta, gradient)
+        if theta is None:
+            theta = np.array([value.data for value in self._captured.values], dtype=np.float64)
+        if traced.places is not None:
+            theta = theta[traced.places]
+        found = examine(traced.recording, batch, theta, gradient)
         if found is None:
             return
         sample, entry, what = found
         if traced.recording.lines is None and self._function is not None:
-            key = next(key for key, one in self._traced.items() if one is traced)
             with contextlib.suppress(Exception):  # of the user's function: then without lines
-                again, _, _ = self._record(key, arrays, batch, lines=True)
+                again, _, _ = self._record(traced.static, batch, lines=True)
                 traced.recording = traced.recording.with_lines_of(again)
         raise FloatingPointError(
             located(traced.recording.line(entry), f"in sample {sample}, {what}")
@@ -455,71 +433,47 @@ class Program:
 
     def _prepare(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], gradient: bool = False
-    ) -> tuple[_Traced, list[np.ndarray], int, list[str]]:
+    ) -> tuple[_Traced, Batch, list[str]]:
         """Check and convert the arguments, and find or trace their signature."""
+        if trace.is_tracing():
+            raise TraceError(
+                f"{trace.user_line()}: running a program inside of another would happen once, "
+                "while that is recorded: call it on Values, or run it outside"
+            )
         given, static, names = self._call.bind(args, kwargs)
-        arrays, shapes, batch = [], [], -1
-        for name, argument in zip(names, given):
-            array = _numbers(argument, name)
-            if array.ndim == 0:
-                raise ValueError(
-                    f"{name} must have a batch axis in front, got the number {argument!r}: "
-                    "for one sample pass a list of one"
-                )
-            if batch < 0:
-                batch = array.shape[0]
-            elif batch != array.shape[0]:
-                raise ValueError(
-                    f"{name} has {array.shape[0]} samples (shape {array.shape}), "
-                    f"but {names[0]} has {batch}: expected the same number"
-                )
-            shapes.append(array.shape[1:])
-            if array.ndim != 2 or not array.flags.c_contiguous:
-                array = np.ascontiguousarray(array).reshape(batch, -1) if batch else array
-            arrays.append(array)
-        if batch < 0:
-            raise TypeError("a program needs at least one argument, an array of samples, got none")
-        key = (tuple(shapes), static)
-        traced = self._traced.get(key)
-        if traced is None:
-            traced = self._trace(key, arrays, batch)
+        batch = Batch(given, names)
+        key = (batch.shapes, exact(static) if static else ())
+        traced = self._traced.get(key) or self._trace(key, static, batch)
         if gradient and traced.output != ():
             raise ValueError(
                 f"backward needs one number a sample, this program gives {traced.output}: "
                 "return one Value, say the sum"
             )
-        if gradient and batch == 0:
+        if gradient and batch.samples == 0:
             raise ValueError(f"{names[0]} has no samples: there is no mean, and no gradient")
-        return traced, arrays, batch, names
+        return traced, batch, names
 
-    def _trace(self, key: Any, arrays: list[np.ndarray], batch: int) -> _Traced:
+    def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> _Traced:
         with _tracing:
             lines = self.check_finite or is_detecting()
-            recording, own, output = self._record(key, arrays, batch, lines)
-            traced = _Traced(recording, own, self._captured, output)
+            recording, own, output = self._record(static, batch, lines)
+            traced = _Traced(recording, own, self._captured, static, output)
             return self._traced.setdefault(key, traced)
 
     def _record(
-        self, key: Any, arrays: list[np.ndarray], batch: int, lines: bool
+        self, static: tuple[tuple[str, Any], ...], batch: Batch, lines: bool
     ) -> tuple[Recording, list[Value], tuple[int, ...]]:
-        shapes, static = key
         if self._function is None:
             known = ", ".join(str(one.shapes) for one in self.signatures)
             raise TraceError(
-                f"samples of shapes {shapes} were not traced, and this program has no function "
-                f"to trace: it knows {known}"
+                f"samples of shapes {batch.shapes} were not traced, and this program has no "
+                f"function to trace: it knows {known}"
             )
-        examples = [
-            (array[0] if batch else np.zeros(max(1, np.prod(shape, dtype=int)))).tolist()
-            for array, shape in zip(arrays, shapes)
-        ]
-        count = sum(int(np.prod(shape, dtype=int)) for shape in shapes)
         with _tracing:
-            first = trace.begin(count, lines)
-            try:
-                inputs = [Value(number) for example in examples for number in example][:count]
+            try:  # Ctrl-C may come at any call
+                first, inputs = trace.begin(batch.example(), lines)
                 source = iter(inputs)
-                samples = [_nested(source, shape) for shape in shapes]
+                samples = [_nested(source, shape) for shape in batch.shapes]
                 result = self._function(*samples, **dict(static))
                 results, output = _flatten(result, "the function's result")
                 return *freeze(first, inputs, results), output
@@ -539,16 +493,15 @@ class Program:
         return [
             Signature(
                 shapes,
-                dict(static),
+                dict(traced.static),
                 traced.output,
                 *traced.replay.describe(traced.output == (), 1 << 20),
             )
-            for (shapes, static), traced in list(self._traced.items())
+            for (shapes, _), traced in list(self._traced.items())
         ]
 
     def __repr__(self) -> str:
-        name = getattr(self, "__name__", "from_values")
-        lines = [f"Program {name}: {len(self._captured.values)} parameters"]
+        lines = [f"Program {self.__name__}: {len(self._captured.values)} parameters"]
         for one in self.signatures:
             static = "".join(f", {key}={value!r}" for key, value in one.static.items())
             shapes = ", ".join(map(str, one.shapes))
@@ -562,13 +515,14 @@ class Program:
         """The traced signatures and the parameters by value, without the function."""
         values = self._captured.values
         return {
-            "name": getattr(self, "__name__", "from_values"),
+            "name": self.__name__,
             "threads": self.threads,
             "check_finite": self.check_finite,
             "call": self._call,
             "parameters": values,
             "traced": [
-                (key, one.recording, one.places, one.output) for key, one in self._traced.items()
+                (key, one.recording, one.places, one.static, one.output)
+                for key, one in list(self._traced.items())
             ],
         }
 
@@ -580,11 +534,11 @@ class Program:
         self._call = state["call"]
         self._captured = _Captured(state["parameters"])
         self._traced = {}
-        for key, recording, places, output in state["traced"]:
+        for key, recording, places, static, output in state["traced"]:
             own = self._captured.values[: recording.parameters]
             if places is not None:
                 own = [self._captured.values[k] for k in places]
-            self._traced[key] = _Traced(recording, own, self._captured, output)
+            self._traced[key] = _Traced(recording, own, self._captured, static, output)
 
 
 def compile(
@@ -628,93 +582,20 @@ def compile(
     return Program(function, **options)
 
 
+def _check_sums(grads: np.ndarray) -> None:
+    """Raise FloatingPointError if samples' gradients that are finite have too large a sum."""
+    for place in np.flatnonzero(~np.isfinite(grads)):
+        raise FloatingPointError(
+            f"the gradient of parameters[{place}] became {float(grads[place])!r} when those of "
+            "the samples, each of them finite, were added up"
+        )
+
+
 def _no_function() -> None:
     """What a program from values or from a file is made of."""
 
 
-# ---- arguments
-
-
-class _Arguments(NamedTuple):
-    """How a function is called: its array arguments, and its static ones with their defaults."""
-
-    names: list[str]
-    static: dict[str, Any]
-    required: set[str]
-    more: bool  # *args
-
-    @classmethod
-    def of(cls, function: Callable[..., Any]) -> "_Arguments":
-        names, static, required, more = [], {}, set(), False
-        for name, parameter in inspect.signature(function).parameters.items():
-            match parameter.kind:
-                case inspect.Parameter.VAR_POSITIONAL:
-                    more = True
-                case inspect.Parameter.KEYWORD_ONLY:
-                    static[name] = parameter.default
-                    if parameter.default is inspect.Parameter.empty:
-                        static[name] = None
-                        required.add(name)
-                case inspect.Parameter.VAR_KEYWORD:
-                    raise TypeError(
-                        f"a compiled function cannot take **{name}: name the keyword arguments"
-                    )
-                case _:
-                    names.append(name)
-        return cls(names, static, required, more)
-
-    def bind(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...], list[str]]:
-        """Sort arguments into arrays and static ones."""
-        if not kwargs and not self.static and len(args) == len(self.names):
-            return args, (), self.names
-        names = [*self.names, *(f"argument {k}" for k in range(len(self.names), len(args)))]
-        if len(args) > len(self.names) and not self.more:
-            raise TypeError(f"expected {len(self.names)} arguments {self.names}, got {len(args)}")
-        given = dict(zip(names, args))
-        static = dict(self.static)
-        for name, value in kwargs.items():
-            if name in static:
-                static[name] = value
-            elif name in self.names and name not in given:
-                given[name] = value
-            elif name in given:
-                raise TypeError(f"{name} was given twice")
-            else:
-                known = ", ".join([*self.names, *self.static]) or "none"
-                raise TypeError(f"unknown keyword argument {name}: expected one of {known}")
-        missing = [name for name in self.names if name not in given]
-        missing += sorted(self.required - kwargs.keys())
-        if missing:
-            raise TypeError(f"missing argument {', '.join(missing)}")
-        for name, value in static.items():
-            try:
-                hash(value)
-            except TypeError:
-                raise TypeError(
-                    f"{name} is static, so it must be hashable, got {type(value).__name__} "
-                    f"{value!r:.60}: pass a tuple, or make it a positional argument"
-                ) from None
-        return tuple(given[name] for name in names), tuple(static.items()), names
-
-
-def _numbers(argument: Any, name: str) -> np.ndarray:
-    """The argument as an array of float64."""
-    if type(argument) is np.ndarray and argument.dtype == np.float64:
-        return argument
-    try:
-        array = np.asarray(argument)
-    except ValueError:  # ragged
-        raise ValueError(
-            f"{name} must be an array of numbers, got rows of different lengths: {argument!r:.200}"
-        ) from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{name} must be an array of numbers, got {array.dtype} of shape {array.shape}: "
-            f"{argument!r:.100}"
-        )
-    return array.astype(np.float64)
+# ---- nested lists
 
 
 def _nested(source: Iterator[Value], shape: tuple[int, ...]) -> Any:
@@ -743,8 +624,3 @@ def _flatten(result: Any, what: str) -> tuple[list[Value], tuple[int, ...]]:
             f"{what} must be a Value or nested lists of Values, got "
             f"{type(result).__name__} {result!r:.100}"
         ) from None
-
-
-def _mean(outputs: np.ndarray) -> float:
-    """From the left, as Python's sum."""
-    return float(sum(outputs[:, 0].tolist())) / len(outputs)

@@ -127,7 +127,7 @@ cdef int64_t reach(
     int32_t start, list outputs, int32_t *ids, Found *found, int64_t *words
 ) except -1:
     """Set ids to -1 where the outputs reach, -3 for parameters; returns how many entries."""
-    cdef int32_t slot, top = max(start, 0), k
+    cdef int32_t slot, top = max(start, 0) - 1, k
     cdef int64_t count = 0
     cdef int32_t *pool
     cdef int op

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import disjoint_base
 
+from fastgrad.batch import Batch
 from fastgrad.recording import Recording
-from fastgrad.value import Value
+from fastgrad.slots import Slots
 
 @disjoint_base
 class Memory: ...
@@ -18,21 +19,16 @@ class Replay:
     def __init__(self, recording: Recording) -> None: ...
     def run(
         self,
-        columns: list[np.ndarray[Any, Any]],
-        samples: int,
-        theta: np.ndarray[Any, Any],
-        gradient: bool,
+        batch: Batch,
+        parameters: Parameters,
+        places: np.ndarray[Any, Any] | None,
+        theta: np.ndarray[Any, Any] | None,
+        mode: str,
         threads: int,
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]: ...
+    ) -> tuple[Any, np.ndarray[Any, Any]]: ...
     def cost(self, gradient: bool) -> float: ...
     def describe(self, gradient: bool, samples: int) -> tuple[int, int, int, int]: ...
 
-@disjoint_base
-class Parameters:
-    values: list[Value]
-
-    def __init__(self, values: list[Value]) -> None: ...
-    def read(self) -> np.ndarray[Any, Any]: ...
-    def add_grads(self, grads: np.ndarray[Any, Any], divisor: float) -> None: ...
+class Parameters(Slots): ...
 
 def processors() -> int: ...

@@ -15,14 +15,15 @@ Threads: a run owns its memory, so several threads may run one program at once.
 import numpy
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from fastgrad.batch cimport Batch
 from fastgrad.fuse cimport SLOTS_FIXED, Fused
 from fastgrad.plan cimport CPlan, Dense, Plan
-from fastgrad.record cimport handle
 from fastgrad.recording cimport Recording
+from fastgrad.slots cimport Slots
 from fastgrad.tape cimport GRAD_INT, OP_LEAF, tape
 
 
@@ -50,7 +51,7 @@ cdef extern from "kernels/program.h":
         void (*forward_one)(const int32_t *code, double *workspace) noexcept nogil
         void (*reverse_one)(const int32_t *code, double *workspace) noexcept nogil
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
-                        const double *stash, int64_t blocks) noexcept nogil
+                        const double *stash, int64_t blocks, int fresh) noexcept nogil
         void (*turn)(const Run *, const Dense *, double *turned) noexcept nogil
         void (*check_powers)() noexcept
 
@@ -130,9 +131,23 @@ cdef class Memory:
     cdef double *stash
     cdef double *workspace
     cdef int64_t workspace_doubles, bytes
+    cdef double *outputs
+    cdef int64_t outputs_room
 
     def __dealloc__(self):
         free(self.raw)
+        free(self.outputs)
+
+    cdef double *room_for(self, int64_t samples) except NULL:
+        """Where the outputs of a run go that only their mean is wanted of."""
+        if samples > self.outputs_room:
+            free(self.outputs)
+            self.outputs_room = 0
+            self.outputs = <double *>malloc(samples * sizeof(double))
+            if self.outputs == NULL:
+                raise MemoryError(f"no memory for the outputs of {samples} samples")
+            self.outputs_room = samples
+        return self.outputs
 
 
 cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
@@ -143,6 +158,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
     cdef double *at
+    cdef int32_t node
     memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
     # A line more, so that workspaces do not begin in the same set of the cache.
     memory.workspace_doubles = lines(plan.c.slots * SIZES[size]) + LINE
@@ -160,6 +176,9 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     memory.sums = memory.turned + turned
     memory.stash = memory.sums + sums
     memory.workspace = memory.stash + stash
+    for node in range(plan.graph.size):  # constants stay
+        if plan.graph.op[node] == OP_LEAF:
+            memory.uniform[SLOTS_FIXED + plan.graph.uniform[node]] = plan.graph.val[node]
     return memory
 
 
@@ -206,17 +225,20 @@ cdef void block_task(void *context, int64_t k) noexcept nogil:
 cdef void weights_task(void *context, int64_t k) noexcept nogil:
     """Phase two for some columns of the layers that share their weights."""
     cdef Context *c = <Context *>context
-    cdef const int32_t *task = c.tasks + 4 * k
+    cdef const int32_t *task = c.tasks + 5 * k
     cdef const Dense *dense
     cdef int64_t full = c.blocks - (1 if c.tail else 0), at, to
+    cdef bint fresh = c.first == 0 and task[4]
     for at in range(task[0], task[1]):
         dense = c.run.plan.dense + c.task_layers[at]
         to = min(task[3], dense.inputs)
         if full:
-            kernels.weights(&c.run, dense, task[2], to, SIZES[c.size], c.stash, full)
+            kernels.weights(&c.run, dense, task[2], to, SIZES[c.size], c.stash, full, fresh)
+            fresh = False
         if c.tail:
             kernels.weights(&c.run, dense, task[2], to, SIZES[c.tail_size],
-                            c.stash + full * SIZES[c.size] * c.run.plan.stash, 1)
+                            c.stash + full * SIZES[c.size] * c.run.plan.stash, 1, fresh)
+            fresh = False
 
 
 cdef class Replay:
@@ -237,40 +259,80 @@ cdef class Replay:
         self.graph = Fused(recording)
         self.forward_idle, self.gradient_idle = [], []
 
-    def run(self, list columns, int64_t samples, theta, bint gradient, int threads):
+    def run(self, Batch batch, Parameters parameters, places, theta, str mode, int threads):
         """Run forward, and in reverse if gradients are wanted.
 
         Parameters
         ----------
-        columns : list of ndarray
-            The arguments, (samples, numbers of one sample), float64 in C order.
-        samples : int
-            At least 1.
-        theta : ndarray, shape (parameters,)
-        gradient : bool
-            Only for programs of one output.
+        batch : Batch
+            The arguments; of one sample at least.
+        parameters : Parameters
+            Of the whole program.
+        places : ndarray of int64 or None
+            Which of them are this recording's; None for the first ones.
+        theta : ndarray or None
+            Numbers to use instead of their data.
+        mode : {"forward", "add", "return"}
+            What to do with the mean's derivatives: there are none, add them to the parameters'
+            grads, return them.
         threads : int
             At most so many.
 
         Returns
         -------
-        ndarray, shape (samples, outputs)
+        ndarray, shape (samples, outputs), or float
+            The outputs if there are no derivatives, else their mean.
         ndarray or None, shape (parameters,)
-            Sums over the samples of the derivatives of the output.
 
         Raises
         ------
         IndexError
             With (sample, column or None) if an index in the program names nothing.
         """
+        cdef bint gradient = mode != "forward"
         cdef Plan plan = self.plan(gradient)
         cdef list idle = self.gradient_idle if gradient else self.forward_idle
-        cdef Memory memory = find_memory(plan, idle, samples, min(threads, MOST_THREADS))
-        outputs = numpy.empty((samples, plan.c.output_count))
-        grads = numpy.empty(self.recording.parameters) if gradient else None
-        replay(plan, memory, columns, samples, theta, outputs, grads, threads)
+        cdef Memory memory = find_memory(plan, idle, batch.samples, min(threads, MOST_THREADS))
+        cdef int64_t[::1] own
+        cdef const int64_t *at = NULL
+        cdef double *uniform = memory.uniform + SLOTS_FIXED
+        cdef int64_t count = self.recording.parameters
+        cdef const double[::1] given
+        cdef double[::1] numbers
+        cdef double[:, ::1] table
+        cdef double *outputs
+        cdef double mean = 0.0
+        cdef int64_t k
+        if places is not None and count:
+            own = places
+            at = &own[0]
+        if gradient:
+            result = None
+            outputs = memory.room_for(batch.samples)
+        else:
+            result = numpy.empty((batch.samples, plan.c.output_count))
+            table = result
+            outputs = &table[0, 0]
+        if theta is None:
+            parameters.read(uniform, count, at)
+        elif count:
+            given = theta
+            copy_numbers(uniform, &given[0], count, at)
+        replay(plan, memory, batch, outputs, threads)
+        grads = None
+        if gradient:
+            for k in range(batch.samples):  # from the left, as Python's sum
+                mean += outputs[k]
+            result = mean / batch.samples
+        if mode == "add":
+            parameters.add(uniform + self.graph.uniforms, count, at, batch.samples)
+        elif gradient:
+            grads = numpy.zeros(len(parameters.values))
+            if count:
+                numbers = grads
+                divide(&numbers[0], uniform + self.graph.uniforms, count, at, batch.samples)
         idle.append(memory)
-        return outputs, grads
+        return result, grads
 
     cdef Plan plan(self, bint gradient):
         if gradient:
@@ -329,72 +391,71 @@ cdef Memory find_memory(Plan plan, list idle, int64_t samples, int threads):
     return new_memory(plan, size, blocks, threads)
 
 
-cdef int replay(
-    Plan plan, Memory memory, list columns, int64_t samples, double[::1] theta,
-    double[:, ::1] outputs, double[::1] grads, int threads
-) except -1:
-    cdef int64_t inputs = plan.graph.recording.inputs, k, at = 0
-    cdef const double **starts = <const double **>calloc(inputs + 1, sizeof(double *))
-    cdef int64_t *strides = <int64_t *>calloc(inputs + 1, sizeof(int64_t))
-    cdef Context *c = <Context *>calloc(1, sizeof(Context))
-    cdef const double[:, ::1] column
+cdef void copy_numbers(
+    double *to, const double *numbers, int64_t count, const int64_t *places
+) noexcept:
+    cdef int64_t k
+    if places == NULL:
+        memcpy(to, numbers, count * sizeof(double))
+    else:
+        for k in range(count):
+            to[k] = numbers[places[k]]
+
+
+cdef void divide(
+    double *to, const double *sums, int64_t count, const int64_t *places, double samples
+) noexcept:
+    cdef int64_t k
+    for k in range(count):
+        to[k if places == NULL else places[k]] = sums[k] / samples
+
+
+cdef int replay(Plan plan, Memory memory, Batch batch, double *outputs, int threads) except -1:
+    cdef Context c
     cdef int interrupted
-    try:
-        if starts == NULL or strides == NULL or c == NULL:
-            raise MemoryError(f"no memory for {inputs} columns")
-        for argument in columns:
-            column = argument
-            for k in range(column.shape[1]):
-                starts[at] = &column[0, k]
-                strides[at] = column.shape[1]
-                at += 1
-        c.run.plan = &plan.c
-        c.run.columns, c.run.strides = starts, strides
-        c.run.samples, c.run.outputs = samples, &outputs[0, 0]
-        c.run.gradient, c.run.bad_sample = grads is not None, -1
-        c.size = memory.size
-        set_uniforms(plan, memory, theta, c)
-        with nogil:
-            interrupted = superblocks(plan, memory, c, samples, threads)
-        if interrupted:
-            raise pending.pop()
-        if c.run.bad_sample >= 0:
-            raise IndexError(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
-        if grads is not None:
-            get_gradients(plan, memory, grads)
-    finally:
-        free(starts)
-        free(strides)
-        free(c)
+    memset(&c, 0, sizeof(Context))
+    c.run.plan = &plan.c
+    c.run.columns, c.run.strides = batch.starts, batch.strides
+    c.run.samples, c.run.outputs = batch.samples, outputs
+    c.run.gradient, c.run.bad_sample = plan.gradient, -1
+    c.size = memory.size
+    set_uniforms(plan, memory, &c)
+    with nogil:
+        interrupted = superblocks(plan, memory, &c, batch.samples, threads)
+    if interrupted:
+        raise pending.pop()
+    if c.run.bad_sample >= 0:
+        raise IndexError(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
+    if plan.gradient:
+        get_gradients(plan, memory)
     return 0
 
 
-cdef object column_of(Plan plan, int32_t slot):
-    """The input column that the index in this slot is, if it is one."""
+cdef object column_of(Plan plan, int32_t place):
+    """The input column that the index of the choice at this place of the code is, if it is one."""
     cdef int64_t k
-    for k in range(plan.c.input_count):
-        if plan.c.inputs[2 * k] == slot:
-            return plan.c.inputs[2 * k + 1]
+    for k in range(0, plan.chosen.size, 2):
+        if plan.chosen.at[k] == place:
+            return plan.chosen.at[k + 1]
     return None
 
 
-cdef void set_uniforms(Plan plan, Memory memory, double[::1] theta, Context *c) noexcept:
-    """Parameters, constants, and what is computed from them; all adjoints are 0."""
+cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
+    """What is computed from the parameters, which are there; adjoints are 0 or begun later."""
     cdef Fused graph = plan.graph
     cdef double *uniform = memory.uniform + SLOTS_FIXED
     cdef int64_t k
-    cdef int32_t node
-    if graph.parameters:
-        memcpy(uniform, &theta[0], graph.parameters * sizeof(double))
-    for node in range(graph.size):
-        if graph.op[node] == OP_LEAF:
-            uniform[graph.uniform[node]] = graph.val[node]
     kernels.forward_one(plan.uniform_forward.words.at, memory.uniform)
     for k in range(plan.packed.size):
         memory.packed[k] = uniform[plan.packed.at[k]]
-    if plan.gradient:
+    if plan.gradient and memory.size == 0:  # on one lane there is no phase two
         memset(uniform + graph.uniforms, 0, graph.uniforms * sizeof(double))
         memset(memory.packed_adj, 0, plan.packed.size * sizeof(double))
+    elif plan.gradient:
+        for k in range(0, plan.cleared.size, 2):
+            memset(uniform + graph.uniforms + plan.cleared.at[k], 0,
+                   plan.cleared.at[k + 1] * sizeof(double))
+    if plan.gradient:
         memset(memory.sums, 0, memory.blocks * plan.c.sums * sizeof(double))
     c.run.uniform, c.run.uniform_adj = uniform, uniform + graph.uniforms
     c.run.packed, c.run.packed_adj = memory.packed, memory.packed_adj
@@ -413,6 +474,7 @@ cdef bint superblocks(
 ) noexcept nogil:
     """Go through the batch; returns whether a signal (Ctrl-C) has come in between."""
     cdef int64_t lanes = SIZES[memory.size], left, done = 0
+    cdef int64_t operations = plan.places + plan.products()
     while c.first < samples and c.run.bad_sample < 0:
         left = samples - c.first
         c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
@@ -420,9 +482,9 @@ cdef bint superblocks(
         c.tail_size = size_for(c.tail)
         pool_run(block_task, c, c.blocks, threads)
         if c.run.gradient and lanes > 1:
-            pool_run(weights_task, c, plan.tasks.size // 4, threads)
+            pool_run(weights_task, c, plan.tasks.size // 5, threads)
         c.first += c.blocks * lanes
-        done += c.blocks * lanes * plan.places
+        done += c.blocks * lanes * operations
         if done > SIGNALS_AFTER and c.first < samples:
             done = 0
             if signal_came():
@@ -439,7 +501,7 @@ cdef bint signal_came() noexcept with gil:
     return False
 
 
-cdef void get_gradients(Plan plan, Memory memory, double[::1] grads) noexcept:
+cdef void get_gradients(Plan plan, Memory memory) noexcept:
     """Bring together what phases and strands have added up, and sweep what is uniform."""
     cdef Fused graph = plan.graph
     cdef double *adjoints = memory.uniform + SLOTS_FIXED + graph.uniforms
@@ -450,14 +512,12 @@ cdef void get_gradients(Plan plan, Memory memory, double[::1] grads) noexcept:
     for k in range(plan.packed.size):
         adjoints[plan.packed.at[k]] += memory.packed_adj[k]
     kernels.reverse_one(plan.uniform_reverse.words.at, memory.uniform)
-    if graph.parameters:
-        memcpy(&grads[0], adjoints, graph.parameters * sizeof(double))
 
 
 # ---- parameters
 
 
-cdef class Parameters:
+cdef class Parameters(Slots):
     """The Values that a program reads afresh at each run.
 
     Parameters
@@ -465,49 +525,48 @@ cdef class Parameters:
     values : list of Value
     """
 
-    cdef readonly list values
-    cdef int32_t first  # slot of the first if they lie in consecutive slots, else -1
-    cdef object collections
-
-    def __init__(self, list values):
-        self.values = values
-
-    cdef int find(self) except -1:
-        """Where are they now?  Entries move in collections only."""
-        cdef int64_t k
-        if self.collections == tape.collections or not self.values:
+    cdef int read(self, double *to, int64_t count, const int64_t *places) except -1:
+        """Copy the data of those at the places, or of the first `count`."""
+        cdef int64_t k, some
+        self.find()
+        if places != NULL:
+            for k in range(count):
+                to[k] = tape.val[self.slot(places[k])]
             return 0
-        self.first = handle(self.values[0]).slot
-        for k in range(len(self.values)):
-            if handle(self.values[k]).slot != self.first + k:
-                self.first = -1
-                break
-        self.collections = tape.collections
+        for k in range(self.run_count):
+            some = min(<int64_t>self.runs[k].count, count)
+            memcpy(to, tape.val + self.runs[k].first, some * sizeof(double))
+            to += some
+            count -= some
         return 0
 
-    def read(self):
-        """Their data as an array."""
-        cdef int64_t k, count = len(self.values)
-        cdef double[::1] theta
-        array = numpy.empty(count)
-        if count:
-            self.find()
-            theta = array
-            if self.first >= 0:
-                memcpy(&theta[0], tape.val + self.first, count * sizeof(double))
-            else:
-                for k in range(count):
-                    theta[k] = tape.val[handle(self.values[k]).slot]
-        return array
-
-    def add_grads(self, double[::1] grads, double divisor):
-        """Add the numbers, divided, to their grads."""
-        cdef int64_t k, count = len(self.values)
+    cdef int add(
+        self, const double *sums, int64_t count, const int64_t *places, double samples
+    ) except -1:
+        """Add the sums, divided by the number of samples, to the grads."""
+        cdef int64_t k, some
         cdef int32_t slot
-        if not count:
-            return
         self.find()
-        for k in range(count):
-            slot = self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot
-            tape.adj[slot] += grads[k] / divisor
-            tape.flags[slot] &= ~GRAD_INT
+        if places != NULL:
+            for k in range(count):
+                slot = self.slot(places[k])
+                tape.adj[slot] += sums[k] / samples
+                tape.flags[slot] &= ~GRAD_INT
+            return 0
+        for k in range(self.run_count):
+            some = min(<int64_t>self.runs[k].count, count)
+            add_divided(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
+                        samples)
+            sums += some
+            count -= some
+        return 0
+
+
+cdef void add_divided(
+    double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
+) noexcept:
+    cdef int64_t k
+    for k in range(count):
+        adj[k] += sums[k] / samples
+    for k in range(count):
+        flags[k] &= ~GRAD_INT

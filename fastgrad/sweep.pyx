@@ -23,7 +23,7 @@ from fastgrad.tape cimport (
     OP_RUN, RULE, SWEPT, Handle, Run, line_at, op_dx, op_push, op_push_light, op_rows, op_words,
     partial_sums, recorded_value, tape,
 )
-from fastgrad.trace cimport guard
+from fastgrad.trace cimport guard, refuse_effect
 
 from fastgrad.anomaly import adjoint_text, located
 
@@ -41,6 +41,7 @@ cdef int reverse(int32_t root) except -1:
     cdef bint shares = not marks_taken
     global marks_taken
     guard(root, "backward() of")
+    refuse_effect("backward()")
     if not shares:
         own = <uint8_t *>calloc(root + 1, 1)
         if own == NULL:

@@ -5,6 +5,8 @@ from fastgrad.tape cimport tape
 
 cdef bint depends(int32_t slot) except -1
 cdef int refuse(int32_t slot, str what) except -1
+cdef int refuse_effect(str what) except -1
+cdef int refuse_edit(int32_t slot, str what) except -1
 cdef bint is_tracer() noexcept
 
 

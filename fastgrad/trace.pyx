@@ -19,7 +19,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
-from fastgrad.tape cimport INNER, OP_FIRST_POOLED, OP_RUN, Handle, make_room, op_words
+from fastgrad.tape cimport INNER, OP_FIRST_POOLED, OP_RUN, USED, Handle, make_room, op_words
 
 
 cdef extern from "Python.h":
@@ -45,7 +45,7 @@ cdef extern from *:
 
 
 cdef object package = str(Path(__file__).parent) + os.sep
-cdef int32_t first = 0  # slot of the first entry of the trace: its first input
+cdef int32_t first = 0  # entries below this slot were there before the trace
 cdef unsigned long tracer = 0  # the thread that traces
 cdef uint8_t *dependent = NULL  # an entry from `first` on, up to `known`: does it depend on inputs?
 cdef int64_t known = 0, room = 0
@@ -74,34 +74,56 @@ def user_line():
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def begin(count, lines=False):
-    """Begin a trace; the next `count` leaves are its inputs.  Returns the first one's slot.
+def begin(numbers, lines=False):
+    """Begin a trace.
 
-    With `lines` the tape remembers which line of the user's code recorded which entry.
+    Parameters
+    ----------
+    numbers : list of float
+        The example's inputs.
+    lines : bool
+        Whether entries remember the line of the user's code that recorded them.
+
+    Returns
+    -------
+    int
+        Slot from which on entries belong to the trace.
+    list of Value
+        The inputs.  Other threads may have recorded entries between them.
     """
     global first, tracer, known
+    cdef int64_t count
     if tape.tracing:
         raise TraceError("a trace is under way already")
-    make_room(count)
-    known = 0
-    first = tape.size
-    grow(count)
-    memset(dependent, 1, count)
-    known = count
-    tracer = PyThread_get_thread_ident()
+    make_room(len(numbers))
     tape.pins += 1
+    try:
+        known = 0
+        first = tape.size
+        inputs = [(<object>tape.type)(number) for number in numbers]
+        count = tape.size - first
+        grow(count)
+        memset(dependent, 0, count)
+        for value in inputs:
+            dependent[(<Handle *><PyObject *>value).slot - first] = 1
+        known = count
+    except BaseException:
+        tape.pins -= 1
+        raise
+    tracer = PyThread_get_thread_ident()
     tape.tracing = 2 if lines else 1
     tape.contexts += tape.tracing == 2
     set_conversions(tape.type, to_float, to_int, to_bool)
-    return first
+    return first, inputs
 
 
 def end():
-    """End the trace: entries may move again."""
-    set_conversions(tape.type, NULL, NULL, NULL)
-    tape.contexts -= tape.tracing == 2
-    tape.tracing = 0
-    tape.pins -= 1
+    """End the trace, if this thread has one under way: entries may move again."""
+    if is_tracer():
+        set_conversions(tape.type, NULL, NULL, NULL)
+        tape.contexts -= tape.tracing == 2
+        tape.tracing = 0
+        tape.pins -= 1
 
 
 def is_tracing():
@@ -172,6 +194,23 @@ REMEDY = (
 cdef int refuse(int32_t slot, str what) except -1:
     if depends(slot):
         raise TraceError(f"{user_line()}: {what} a value that depends on an input. {REMEDY}")
+    return 0
+
+
+cdef int refuse_effect(str what) except -1:
+    """Refuse what would happen once, while a program is recorded, and not at its runs."""
+    if is_tracer():
+        raise TraceError(
+            f"{user_line()}: {what} inside of a program would happen once, while it is recorded: "
+            "do it outside"
+        )
+    return 0
+
+
+cdef int refuse_edit(int32_t slot, str what) except -1:
+    """Refuse to change a Value that a program may use; a fresh one is not used yet."""
+    if is_tracer() and (slot < first or tape.flags[slot] & (USED | INNER) or depends(slot)):
+        refuse_effect(what)
     return 0
 
 

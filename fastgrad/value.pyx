@@ -29,7 +29,7 @@ from fastgrad.tape cimport (
     OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, OP_TANH_EXP,
     RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows, tape,
 )
-from fastgrad.trace cimport depends, guard
+from fastgrad.trace cimport depends, guard, is_tracer, refuse_edit, refuse_effect
 
 
 cdef extern from "kernels/handle.h":
@@ -185,6 +185,7 @@ cdef class Value:
         cdef bint is_int = False
         if not read_number(number, &value, &is_int):
             raise TypeError(f"data must be a number, got {describe(number)}")
+        refuse_edit(handle(self).slot, "assigning .data")
         set_data(handle(self).slot, value, is_int)
 
     @property
@@ -200,6 +201,7 @@ cdef class Value:
         cdef bint is_int = False
         if not read_number(number, &value, &is_int):
             raise TypeError(f"grad must be a number, got {describe(number)}")
+        refuse_edit(handle(self).slot, "assigning .grad")
         entry_set_grad(&tape, handle(self).slot, value, is_int)
 
     @property
@@ -215,6 +217,7 @@ cdef class Value:
     @property
     def _local_grads(self):
         """tuple of numbers: the partial derivative with respect to each of ``_children``."""
+        guard(handle(self).slot, "reading ._local_grads of")
         return tuple(partials(handle(self).slot))
 
     @property
@@ -247,6 +250,8 @@ cdef class Value:
 
     def _push_adjoint(self):
         """Add this entry's contributions to its operands' grads."""
+        guard(handle(self).slot, "running _backward() of")
+        refuse_effect("_backward()")
         push_alone(handle(self).slot)
 
     @property
@@ -539,7 +544,7 @@ cdef class Value:
         >>> (Value(2.0) * 3).detach()._prev
         set()
         """
-        if tape.tracing and depends(handle(self).slot):
+        if is_tracer():  # a parameter's data too are other at each run
             return record_pooled(OP_DETACH, (self,))
         return new_leaf(self.data)
 

@@ -3,6 +3,7 @@
 import gc
 import random
 import re
+import runpy
 import statistics
 import subprocess
 import sys
@@ -110,8 +111,8 @@ def test_microgpt_learns():
     assert statistics.fmean(losses[-5:]) < statistics.fmean(losses[:5]) - 0.3
 
 
-def run_microgpt(*options):
-    command = [sys.executable, str(EXAMPLES / "microgpt.py"), *options]
+def run_microgpt(*options, script="microgpt.py"):
+    command = [sys.executable, str(EXAMPLES / script), *options]
     return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
@@ -124,3 +125,18 @@ def test_microgpt_prints_the_same_each_time():
     assert len(lines) == 3 + 4
     assert all(re.fullmatch("[a-z]{0,16}", name) for name in lines[3:])
     assert re.fullmatch(r"ms a step: \d+\.\d\n", done.stderr)
+
+
+def test_microgpt_compiled_prints_the_same():
+    options = ("--steps", "25", "--samples", "4", "--seed", "7")
+    done = run_microgpt(*options, script="microgpt_compiled.py")
+    assert done.stdout == run_microgpt(*options).stdout
+    assert re.fullmatch(r"ms a step: \d+\.\d\n", done.stderr)
+
+
+def test_microgpt_compiled_has_the_same_losses(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    names = runpy.run_path(str(EXAMPLES / "microgpt_compiled.py"))
+    random.seed(1)
+    losses = list(names["train"](microgpt("fastgrad")["new_model"](), steps=10))
+    assert losses == pytest.approx(train("fastgrad", steps=10)[0], rel=1e-9, abs=0)

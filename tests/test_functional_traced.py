@@ -15,9 +15,9 @@ NAN = math.nan
 @contextlib.contextmanager
 def traced(*inputs):
     """Trace with these inputs; afterwards their data and what was computed may be read again."""
-    trace.begin(len(inputs))
+    _, values = trace.begin(inputs)
     try:
-        yield [Value(x) for x in inputs]
+        yield values
     finally:
         trace.end()
 

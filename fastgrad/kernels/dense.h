@@ -7,13 +7,12 @@
  *
  *   dense_tile       rows of `to` = `from` + sum over k of factor[row][k] * panel[k]: with the weights as
  *                    factors the forward sum, with the weights transposed the adjoints of x
- *   dense_gradient   the weights' adjoints of a tile of rows and columns, over all panels
+ *   dense_gradient   the weights' adjoints: sums of products of adjoints and x over all lanes
  *
  * Included by lanes.h, once a machine variant.
  */
 
 typedef double Vector __attribute__((vector_size(32), aligned(8), may_alias));
-typedef double Half __attribute__((vector_size(16)));
 
 #ifdef __FMA__
 #include <immintrin.h>
@@ -32,17 +31,22 @@ static ALWAYS_INLINE Vector fused(Vector a, Vector b, Vector c)
 #define LOAD(from) (*(const Vector *)(from))
 #define STORE(to, vector) (*(Vector *)(to) = (vector))
 
-enum { TILE_ROWS = 6, TERMS_AT_ONCE = 256, GRADIENT_ROWS = 3, GRADIENT_COLUMNS = 4,
-       GRADIENT_BLOCK = 12 };
+enum { TILE_ROWS = 6, TERMS_AT_ONCE = 256, COLUMNS = 8, PANELS_AT_ONCE = 16 };
 
-/* to[i][0..PANEL) = from[i][0..PANEL) + sum over k < terms of factors[i*row + k*step] * panel[k]. */
+/* to[i][0..PANEL) = from[i][0..PANEL) + sum over k < terms of factors[i*row + k*step] * panel[k].
+ * Without `from` the sums start at start[i]. */
 static ALWAYS_INLINE void dense_rows(
     int rows, int vectors, int adjoints, double *const *to, const double *const *from,
-    const double *factors, int64_t row, int64_t step, const double *panel, int64_t terms)
+    const double *start, const double *factors, int64_t row, int64_t step, const double *panel,
+    int64_t terms)
 {
     Vector sums[TILE_ROWS][2];
-    for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) sums[i][v] = LOAD(from[i] + 4 * v);
+    if (from)
+        for (int i = 0; i < rows; i++)
+            for (int v = 0; v < vectors; v++) sums[i][v] = LOAD(from[i] + 4 * v);
+    else
+        for (int i = 0; i < rows; i++)
+            for (int v = 0; v < vectors; v++) sums[i][v] = SPLAT(start[i]);
     for (int64_t k = 0; k < terms; k++) {
         Vector x[2];
         for (int v = 0; v < vectors; v++) x[v] = LOAD(panel + 4 * v);
@@ -59,15 +63,18 @@ static ALWAYS_INLINE void dense_rows(
         for (int v = 0; v < vectors; v++) STORE(to[i] + 4 * v, sums[i][v]);
 }
 
+#define TILE(rows, vectors, adjoints)                                                             \
+    dense_rows(rows, vectors, adjoints, to, from, start, factors, row, step, panel, terms)
 #define ROWS_CASE(rows)                                                                           \
-    case 8 * rows + 2: dense_rows(rows, 1, 0, to, from, factors, row, step, panel, terms); break; \
-    case 8 * rows + 4: dense_rows(rows, 2, 0, to, from, factors, row, step, panel, terms); break; \
-    case 8 * rows + 3: dense_rows(rows, 1, 1, to, from, factors, row, step, panel, terms); break; \
-    case 8 * rows + 5: dense_rows(rows, 2, 1, to, from, factors, row, step, panel, terms); break
+    case 8 * rows + 2: TILE(rows, 1, 0); break;                                                   \
+    case 8 * rows + 4: TILE(rows, 2, 0); break;                                                   \
+    case 8 * rows + 3: TILE(rows, 1, 1); break;                                                   \
+    case 8 * rows + 5: TILE(rows, 2, 1); break
 
 static void dense_tile(
     int rows, int vectors, int adjoints, double *const *to, const double *const *from,
-    const double *factors, int64_t row, int64_t step, const double *panel, int64_t terms)
+    const double *start, const double *factors, int64_t row, int64_t step, const double *panel,
+    int64_t terms)
 {
     switch (8 * rows + 2 * vectors + adjoints) {
         ROWS_CASE(1);
@@ -79,59 +86,116 @@ static void dense_tile(
     }
 }
 
-/* grads[i*row + j] += sum over all lanes of g[i] * x[j], whose panels lie so far apart in the
- * stashes of the blocks. */
-static ALWAYS_INLINE void gradient_rows(
-    int rows, int columns, int vectors, double *grads, int64_t row, const double *g_first,
-    int64_t g_apart, const double *x_first, int64_t x_apart, int64_t panels, int64_t stash,
-    int64_t blocks)
+/* Four by four numbers, their rows made columns ... */
+static ALWAYS_INLINE void transposed(Vector *rows)
 {
-    const int panel = 4 * vectors;
-    Vector sums[GRADIENT_ROWS][GRADIENT_COLUMNS];
+#ifdef __AVX2__
+    const __m256d a = (__m256d)rows[0], b = (__m256d)rows[1];
+    const __m256d c = (__m256d)rows[2], d = (__m256d)rows[3];
+    const __m256d even_low = _mm256_unpacklo_pd(a, b), odd_low = _mm256_unpackhi_pd(a, b);
+    const __m256d even_high = _mm256_unpacklo_pd(c, d), odd_high = _mm256_unpackhi_pd(c, d);
+    rows[0] = (Vector)_mm256_permute2f128_pd(even_low, even_high, 0x20);
+    rows[1] = (Vector)_mm256_permute2f128_pd(odd_low, odd_high, 0x20);
+    rows[2] = (Vector)_mm256_permute2f128_pd(even_low, even_high, 0x31);
+    rows[3] = (Vector)_mm256_permute2f128_pd(odd_low, odd_high, 0x31);
+#else
+    const Vector a = rows[0], b = rows[1], c = rows[2], d = rows[3];
+    for (int i = 0; i < 4; i++) rows[i] = (Vector){a[i], b[i], c[i], d[i]};
+#endif
+}
+
+/* ... and in memory, where rows are so far apart. */
+static ALWAYS_INLINE void transpose_four(const double *from, int64_t from_apart, double *to,
+                                         int64_t to_apart)
+{
+    Vector rows[4];
+    for (int i = 0; i < 4; i++) rows[i] = LOAD(from + i * from_apart);
+    transposed(rows);
+    for (int i = 0; i < 4; i++) STORE(to + i * to_apart, rows[i]);
+}
+
+/* The x of COLUMNS inputs in a panel, as rows of COLUMNS numbers, one a lane; inputs that are not
+ * there are 0. */
+static void turn_panel(const double *panel, int lanes, int columns, double *rows)
+{
+    double padded[COLUMNS * 8];
+    if (columns < COLUMNS) {
+        for (int k = 0; k < COLUMNS * lanes; k++) padded[k] = k < columns * lanes ? panel[k] : 0.0;
+        panel = padded;
+    }
+    for (int l = 0; l < lanes; l += 4)
+        for (int k = 0; k < COLUMNS; k += 4)
+            transpose_four(panel + k * lanes + l, lanes, rows + l * COLUMNS + k, COLUMNS);
+}
+
+/* grads[i*row + k] (0 if they are fresh) += sum over the lanes of g[i] * x[k] for `rows` neurons and COLUMNS inputs;
+ * x as turn_panel gives it, g in panels that begin at the places of `panels`. */
+static ALWAYS_INLINE void gradient_rows(
+    int rows, double *grads, int64_t row, const double *const *panels, int64_t g_at, int lanes,
+    int64_t count, const double *x, int fresh)
+{
+    Vector sums[TILE_ROWS][2];
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) sums[i][j] = SPLAT(0.0);
-    for (int64_t block = 0; block < blocks; block++) {
-        const double *g = g_first + block * stash, *x = x_first + block * stash;
-        for (int64_t p = 0; p < panels; p++, g += g_apart, x += x_apart) {
-            for (int v = 0; v < vectors; v++) {
-                Vector factors[GRADIENT_ROWS];
-                for (int i = 0; i < rows; i++) factors[i] = LOAD(g + i * panel + 4 * v);
-                for (int j = 0; j < columns; j++) {
-                    const Vector term = LOAD(x + j * panel + 4 * v);
-                    for (int i = 0; i < rows; i++) sums[i][j] = fused(factors[i], term, sums[i][j]);
-                }
+        for (int v = 0; v < 2; v++)
+            sums[i][v] = fresh ? SPLAT(0.0) : LOAD(grads + i * row + 4 * v);
+    for (int64_t p = 0; p < count; p++) {
+        const double *g = panels[p] + g_at * lanes;
+        for (int l = 0; l < lanes; l++, g++, x += COLUMNS) {
+            const Vector low = LOAD(x), high = LOAD(x + 4);
+            for (int i = 0; i < rows; i++) {
+                const Vector factor = SPLAT(g[i * lanes]);
+                sums[i][0] = fused(factor, low, sums[i][0]);
+                sums[i][1] = fused(factor, high, sums[i][1]);
             }
         }
     }
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) {
-            const Vector s = sums[i][j];
-            const Half half = (Half){s[0], s[1]} + (Half){s[2], s[3]};
-            grads[i * row + j] += half[0] + half[1];
-        }
+        for (int v = 0; v < 2; v++) STORE(grads + i * row + 4 * v, sums[i][v]);
 }
 
-#define GRADIENT_CASE(rows, columns)                                                              \
-    case 8 * rows + columns:                                                                      \
-        if (vectors == 2)                                                                         \
-            gradient_rows(rows, columns, 2, grads, row, g, g_apart, x, x_apart, panels, stash, blocks);         \
-        else gradient_rows(rows, columns, 1, grads, row, g, g_apart, x, x_apart, panels, stash, blocks);        \
+#define GRADIENT_CASE(rows)                                                                       \
+    case rows:                                                                                    \
+        if (lanes == 8) gradient_rows(rows, grads, row, panels, g_at, 8, count, x, fresh);              \
+        else gradient_rows(rows, grads, row, panels, g_at, 4, count, x, fresh);                         \
         break
-#define GRADIENT_CASES(rows)                                                                      \
-    GRADIENT_CASE(rows, 1);                                                                       \
-    GRADIENT_CASE(rows, 2);                                                                       \
-    GRADIENT_CASE(rows, 3);                                                                       \
-    GRADIENT_CASE(rows, 4)
 
-static void dense_gradient(
-    int rows, int columns, int vectors, double *grads, int64_t row, const double *g,
-    int64_t g_apart, const double *x, int64_t x_apart, int64_t panels, int64_t stash,
-    int64_t blocks)
+static void gradient_tile(
+    int rows, double *grads, int64_t row, const double *const *panels, int64_t g_at, int lanes,
+    int64_t count, const double *x, int fresh)
 {
-    switch (8 * rows + columns) {
-        GRADIENT_CASES(1);
-        GRADIENT_CASES(2);
-        GRADIENT_CASES(3);
+    switch (rows) {
+        GRADIENT_CASE(1);
+        GRADIENT_CASE(2);
+        GRADIENT_CASE(3);
+        GRADIENT_CASE(4);
+        GRADIENT_CASE(5);
+        GRADIENT_CASE(6);
+    }
+}
+
+/* The same for all neurons and inputs [from, to): `count` panels of x and of g. */
+static void dense_gradient(
+    double *grads, int64_t row, int64_t neurons, int64_t from, int64_t to,
+    const double *const *x_panels, const double *const *g_panels, int lanes, int64_t count,
+    int fresh)
+{
+    double x[PANELS_AT_ONCE * 8 * COLUMNS], edge[TILE_ROWS * COLUMNS];
+    for (int64_t k = from; k < to; k += COLUMNS) {
+        const int columns = to - k < COLUMNS ? (int)(to - k) : COLUMNS;
+        for (int64_t p = 0; p < count; p++)
+            turn_panel(x_panels[p] + k * lanes, lanes, columns, x + p * lanes * COLUMNS);
+        for (int64_t j = 0; j < neurons; j += TILE_ROWS) {
+            const int rows = neurons - j < TILE_ROWS ? (int)(neurons - j) : TILE_ROWS;
+            double *const at = grads + j * row + k;
+            if (columns == COLUMNS) {
+                gradient_tile(rows, at, row, g_panels, j, lanes, count, x, fresh);
+                continue;
+            }
+            gradient_tile(rows, edge, COLUMNS, g_panels, j, lanes, count, x, 1);
+            for (int i = 0; i < rows; i++)
+                for (int c = 0; c < columns; c++)
+                    at[i * row + c] = (fresh ? 0.0 : at[i * row + c]) + edge[i * COLUMNS + c];
+        }
     }
 }
 
@@ -144,10 +208,11 @@ static void dense_gradient(
 static void turn_weights(const double *weights, int64_t row, int32_t neurons, int32_t inputs,
                          double *turned)
 {
-    for (int32_t k = 0; k < inputs; k += TILE_ROWS)
-        for (int32_t j = 0; j < neurons; j++, turned += TILE_ROWS)
-            for (int i = 0; i < TILE_ROWS && k + i < inputs; i++)
-                turned[i] = weights[j * row + k + i];
+    for (int32_t some = 0; some < neurons; some += 8)
+        for (int32_t k = 0; k < inputs; k += TILE_ROWS)
+            for (int32_t j = some; j < some + 8 && j < neurons; j++)
+                for (int i = 0; i < TILE_ROWS && k + i < inputs; i++)
+                    turned[(int64_t)k * neurons + j * TILE_ROWS + i] = weights[j * row + k + i];
 }
 
 /* Zero the lanes from `samples` on, in all panels. */
@@ -168,12 +233,10 @@ static ALWAYS_INLINE void dense_four(Vector *sums, const double *w, int64_t row,
     Vector sum = *sums;
     int64_t k = 0;
     for (; k + 4 <= terms; k += 4) {
-        const Vector a = LOAD(w + k), b = LOAD(w + row + k);
-        const Vector c = LOAD(w + 2 * row + k), d = LOAD(w + 3 * row + k);
-        sum += (Vector){a[0], b[0], c[0], d[0]} * SPLAT(x[k]);
-        sum += (Vector){a[1], b[1], c[1], d[1]} * SPLAT(x[k + 1]);
-        sum += (Vector){a[2], b[2], c[2], d[2]} * SPLAT(x[k + 2]);
-        sum += (Vector){a[3], b[3], c[3], d[3]} * SPLAT(x[k + 3]);
+        Vector columns[4];
+        for (int i = 0; i < 4; i++) columns[i] = LOAD(w + i * row + k);
+        transposed(columns);
+        for (int i = 0; i < 4; i++) sum += columns[i] * SPLAT(x[k + i]);
     }
     for (; k < terms; k++)
         sum += (Vector){w[k], w[row + k], w[2 * row + k], w[3 * row + k]} * SPLAT(x[k]);

@@ -8,6 +8,9 @@
 #define AT(slot) (workspace + (int64_t)(slot) * LANES)
 #define EACH_LANE NO_DEPENDENCE for (int l = 0; l < LANES; l++)
 #define PANEL (LANES < 8 ? LANES : 8)
+#define VECTOR (LANES < 4 ? 1 : 4)
+#define COPY_VECTOR(to, from)                                                                     \
+    (VECTOR == 1 ? (void)(*(to) = *(from)) : (void)STORE(to, LOAD(from)))
 
 /* ---- forward */
 
@@ -87,10 +90,7 @@ static const int32_t *LANED(pick_run)(int op, int32_t n, const int32_t *code, do
         const double *const index = AT(code[1]);
         for (int l = 0; l < LANES; l++) {
             const int32_t k = LANED(place)(index[l], count);
-            if (k < 0) {
-                run->bad_sample = first + l;
-                run->bad_place = code[1];
-            }
+            if (k < 0) note_bad(run, first + l, code);
             const int32_t option = options[k < 0 ? 0 : k];
             to[l] = op == OP_PICK ? run->uniform[option] : AT(option)[l];
         }
@@ -117,13 +117,62 @@ static const int32_t *LANED(argmax_run)(int32_t n, const int32_t *code, double *
     return code;
 }
 
+/* Four inputs whose columns lie side by side, if they do, for a whole block. */
+static inline int LANED(are_together)(const Run *run, const int32_t *columns)
+{
+    for (int i = 1; i < 4; i++)
+        if (run->columns[columns[i]] != run->columns[columns[0]] + i) return 0;
+    return 1;
+}
+
+static void LANED(input)(const Run *run, int32_t column, double *to, int64_t first,
+                         int64_t samples)
+{
+    const int64_t stride = run->strides[column];
+    const double *const from = run->columns[column] + first * stride;
+    for (int l = 0; l < LANES; l++) to[l] = from[(l < samples ? l : samples - 1) * stride];
+}
+
+/* x in panels, from the slots or straight from the inputs. */
+static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, double *x,
+                        int64_t first, int64_t samples)
+{
+    const int64_t apart = PANELS_APART(dense->inputs, PANEL);
+    if (!dense->columns) {
+        for (int p = 0; p < LANES / PANEL; p++)
+            for (int32_t k = 0; k < dense->inputs; k++)
+                for (int l = 0; l < PANEL; l += VECTOR)
+                    COPY_VECTOR(x + p * apart + k * PANEL + l, AT(dense->x[k]) + p * PANEL + l);
+        return;
+    }
+    for (int32_t k = 0; k < dense->inputs;) {
+        const int32_t *const columns = dense->columns + k;
+#if LANES > 1
+        if (samples == LANES && k + 4 <= dense->inputs && LANED(are_together)(run, columns)) {
+            const int64_t stride = run->strides[columns[0]];
+            const double *const from = run->columns[columns[0]] + first * stride;
+            for (int p = 0; p < LANES / PANEL; p++)
+                for (int l = 0; l < PANEL; l += 4)
+                    transpose_four(from + (p * PANEL + l) * stride, stride,
+                                   x + p * apart + k * PANEL + l, PANEL);
+            k += 4;
+            continue;
+        }
+#endif
+        double lanes[LANES];
+        LANED(input)(run, columns[0], lanes, first, samples);
+        for (int l = 0; l < LANES; l++) x[l / PANEL * apart + k * PANEL + l % PANEL] = lanes[l];
+        k++;
+    }
+}
+
 static void LANED(dense_forward)(const Run *run, const Dense *dense, double *workspace,
-                                 double *stash)
+                                 double *stash, int64_t first, int64_t samples)
 {
     const double *const weights = (dense->packed ? run->packed : run->uniform) + dense->first;
+    double *const x = stash + dense->x_at * LANES;
+    LANED(pack)(run, dense, workspace, x, first, samples);
 #if LANES == 1
-    double *const x = stash + dense->x_at;
-    for (int32_t k = 0; k < dense->inputs; k++) x[k] = *AT(dense->x[k]);
     int32_t j = 0;
     for (; j + 4 <= dense->neurons; j += 4) {
         const double *const w = weights + j * dense->row;
@@ -140,27 +189,19 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
     }
 #else
     const int64_t apart = PANELS_APART(dense->inputs, PANEL);
-    for (int p = 0; p < LANES / PANEL; p++) {
-        double *panel = stash + dense->x_at * LANES + p * apart;
-        for (int32_t k = 0; k < dense->inputs; k++, panel += PANEL)
-            for (int l = 0; l < PANEL; l += 4) STORE(panel + l, LOAD(AT(dense->x[k]) + p * PANEL + l));
-    }
     for (int32_t from = 0; from < dense->inputs; from += TERMS_AT_ONCE) {
         const int64_t terms = dense->inputs - from < TERMS_AT_ONCE ? dense->inputs - from
                                                                    : TERMS_AT_ONCE;
         for (int32_t j = 0; j < dense->neurons; j += TILE_ROWS) {
             const int rows = dense->neurons - j < TILE_ROWS ? dense->neurons - j : TILE_ROWS;
+            double biases[TILE_ROWS];
+            for (int i = 0; i < rows; i++) biases[i] = run->uniform[dense->bias[j + i]];
             for (int p = 0; p < LANES / PANEL; p++) {
-                double biases[TILE_ROWS][PANEL], *to[TILE_ROWS];
-                const double *start[TILE_ROWS];
-                for (int i = 0; i < rows; i++) {
-                    start[i] = to[i] = AT(dense->z[j + i]) + p * PANEL;
-                    if (from) continue;
-                    for (int l = 0; l < PANEL; l++) biases[i][l] = run->uniform[dense->bias[j + i]];
-                    start[i] = biases[i];
-                }
-                dense_tile(rows, PANEL / 4, 0, to, start, weights + j * dense->row + from,
-                           dense->row, 1, stash + dense->x_at * LANES + p * apart + from * PANEL, terms);
+                double *to[TILE_ROWS];
+                for (int i = 0; i < rows; i++) to[i] = AT(dense->z[j + i]) + p * PANEL;
+                dense_tile(rows, PANEL / 4, 0, to, from ? (const double *const *)to : NULL, biases,
+                           weights + j * dense->row + from, dense->row, 1,
+                           x + p * apart + from * PANEL, terms);
             }
         }
     }
@@ -168,7 +209,7 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
 }
 
 static void LANED(forward)(Run *run, const int32_t *code, double *workspace, double *stash,
-                           int64_t first)
+                           int64_t first, int64_t samples)
 {
     for (;;) {
         const int op = code[0];
@@ -182,7 +223,9 @@ static void LANED(forward)(Run *run, const int32_t *code, double *workspace, dou
             break;
         case OP_DOT: code = LANED(dot_run)(n, code, workspace); break;
         case OP_DENSE:
-            for (; n; n--) LANED(dense_forward)(run, &run->plan->dense[*code++], workspace, stash);
+            for (; n; n--)
+                LANED(dense_forward)(run, &run->plan->dense[*code++], workspace, stash, first,
+                                     samples);
             break;
         case OP_TAKE: case OP_PICK:
             code = LANED(pick_run)(op, n, code, workspace, run, first);
@@ -318,8 +361,15 @@ static const int32_t *LANED(pick_reverse)(int op, int32_t n, const int32_t *code
     return code;
 }
 
-static double LANED(add_lanes)(const double *from, int64_t samples)
+static inline double LANED(add_lanes)(const double *from, int64_t samples)
 {
+#if LANES > 1
+    if (samples == LANES) {
+        Vector sums = LOAD(from);
+        for (int l = 4; l < LANES; l += 4) sums += LOAD(from + l);
+        return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    }
+#endif
     double sum = from[0];
     for (int l = 1; l < samples; l++) sum += from[l];
     return sum;
@@ -379,10 +429,10 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
                     start[i] = from ? to[i] : AT(dense->gx[2 * (k + i)]) + p * PANEL;
                 }
                 if (dense->turned < 0)
-                    dense_tile(rows, PANEL / 4, 1, to, start, weights + from * dense->row + k, 1,
-                               dense->row, g + p * apart + from * PANEL, terms);
+                    dense_tile(rows, PANEL / 4, 1, to, start, NULL,
+                               weights + from * dense->row + k, 1, dense->row, g + p * apart + from * PANEL, terms);
                 else
-                    dense_tile(rows, PANEL / 4, 1, to, start,
+                    dense_tile(rows, PANEL / 4, 1, to, start, NULL,
                                run->turned + dense->turned + (int64_t)k * dense->neurons
                                    + from * TILE_ROWS,
                                1, TILE_ROWS, g + p * apart + from * PANEL, terms);
@@ -419,12 +469,9 @@ static void LANED(reverse)(const Run *run, const int32_t *code, double *workspac
                 const double *const c = AT(code[0]), *const g = AT(code[1]);
                 const double *const from_x = AT(code[2]), *const from_y = AT(code[4]);
                 double *const to_x = AT(code[3]), *const to_y = AT(code[5]);
-                EACH_LANE {
-                    const double sum_x = from_x[l] + (c[l] != 0 ? g[l] : 0.0);
-                    const double sum_y = from_y[l] + (c[l] != 0 ? 0.0 : g[l]);
-                    to_x[l] = sum_x;
-                    to_y[l] = sum_y;
-                }
+                /* One after the other: x and y may be one operand. */
+                EACH_LANE to_x[l] = from_x[l] + (c[l] != 0 ? g[l] : 0.0);
+                EACH_LANE to_y[l] = from_y[l] + (c[l] != 0 ? 0.0 : g[l]);
             }
             break;
         case 4 * OP_SUM:
@@ -454,14 +501,9 @@ static void LANED(block)(Run *run, double *workspace, int64_t first, int64_t sam
                          int64_t strand, double *stash)
 {
     const Plan *const plan = run->plan;
-    for (int32_t k = 0; k < plan->input_count; k++) {
-        double *const to = AT(plan->inputs[2 * k]);
-        const int32_t column = plan->inputs[2 * k + 1];
-        const int64_t stride = run->strides[column];
-        const double *const from = run->columns[column] + first * stride;
-        for (int l = 0; l < LANES; l++) to[l] = from[(l < samples ? l : samples - 1) * stride];
-    }
-    LANED(forward)(run, plan->forward, workspace, stash, first);
+    for (int32_t k = 0; k < plan->input_count; k++)
+        LANED(input)(run, plan->inputs[2 * k + 1], AT(plan->inputs[2 * k]), first, samples);
+    LANED(forward)(run, plan->forward, workspace, stash, first, samples);
     for (int32_t k = 0; k < plan->output_count; k++)
         for (int l = 0; l < samples; l++)
             run->outputs[(first + l) * plan->output_count + k] = AT(plan->outputs[k])[l];
@@ -474,6 +516,8 @@ static void LANED(block)(Run *run, double *workspace, int64_t first, int64_t sam
 #undef AT
 #undef EACH_LANE
 #undef PANEL
+#undef VECTOR
+#undef COPY_VECTOR
 #undef FORWARD
 #undef PLACES
 #undef NUMBERS

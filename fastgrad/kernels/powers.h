@@ -69,7 +69,7 @@ static void powers_check(void)
 {
     uint64_t state = 88172645463325252u; /* Marsaglia's xorshift */
     powers_fast = 1;
-    for (int k = 0; k < 2000; k++) {
+    for (int k = 0; k < 500; k++) {
         double x[4], z[4];
         for (int l = 0; l < 4; l++) {
             state ^= state << 13, state ^= state >> 7, state ^= state << 17;

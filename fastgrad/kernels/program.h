@@ -41,6 +41,7 @@ enum {
 typedef struct Dense {
     int32_t inputs, neurons;
     const int32_t *x, *z;      /* slots */
+    const int32_t *columns;    /* of the inputs, if x are nothing but inputs; then without slots */
     const int32_t *bias;       /* uniforms */
     const int32_t *gz;         /* slots of adjoints */
     const int32_t *gx;         /* (from, to) an input; NULL if none is wanted */
@@ -75,8 +76,9 @@ typedef struct Run {
     int64_t samples;
     double *outputs;                /* plan->output_count a sample */
     int gradient;
-    int64_t bad_sample;             /* of an index that is none; else -1 */
-    int32_t bad_place;              /* slot of that index */
+    int64_t bad_sample;             /* the first with an index that is none; else -1 */
+    int32_t bad_place;              /* where in the forward code it is used */
+    int bad_lock;
 } Run;
 
 typedef struct Kernels {
@@ -88,7 +90,7 @@ typedef struct Kernels {
     void (*forward_one)(const int32_t *code, double *workspace);
     void (*reverse_one)(const int32_t *code, double *workspace);
     void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,
-                    const double *stash, int64_t blocks);
+                    const double *stash, int64_t blocks, int fresh);
     void (*turn)(const Run *, const Dense *, double *turned);
     void (*check_powers)(void);
 } Kernels;

@@ -11,6 +11,23 @@
 #define NO_DEPENDENCE _Pragma("GCC ivdep")
 #endif
 
+/* The first sample that has a bad index, and which is its first: whatever threads do, the same.
+ * Lanes that a batch has not got repeat its last sample. */
+static void note_bad(Run *run, int64_t sample, const int32_t *code)
+{
+    if (sample >= run->samples) sample = run->samples - 1;
+#if defined(__GNUC__)
+    while (__atomic_exchange_n(&run->bad_lock, 1, __ATOMIC_ACQUIRE)) {}
+#endif
+    if (run->bad_sample < 0 || sample < run->bad_sample) {
+        run->bad_sample = sample;
+        run->bad_place = (int32_t)(code - run->plan->forward);
+    }
+#if defined(__GNUC__)
+    __atomic_store_n(&run->bad_lock, 0, __ATOMIC_RELEASE);
+#endif
+}
+
 #define LANES 1
 #define LANED(name) name##_1
 #include "lanes.h"
@@ -40,7 +57,7 @@
 static void forward_one(const int32_t *code, double *workspace)
 {
     Run run = {0};
-    forward_1(&run, code, workspace, NULL, 0);
+    forward_1(&run, code, workspace, NULL, 0, 1);
 }
 
 static void reverse_one(const int32_t *code, double *workspace)
@@ -51,26 +68,24 @@ static void reverse_one(const int32_t *code, double *workspace)
 
 /* Adjoints of the weights of the inputs [from, to), added up over the stashes of `blocks`. */
 static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to, int64_t lanes,
-                    const double *stash, int64_t blocks)
+                    const double *stash, int64_t blocks, int fresh)
 {
     const int panel = lanes < 8 ? 4 : 8;
     const int64_t x_apart = PANELS_APART(dense->inputs, panel);
     const int64_t g_apart = PANELS_APART(dense->neurons, panel);
     double *const grads = (dense->packed ? run->packed_adj : run->uniform_adj) + dense->first;
-    const int64_t neurons = dense->neurons;
-    for (int64_t k = from; k < to; k += GRADIENT_BLOCK) {
-        const int64_t end = k + GRADIENT_BLOCK < to ? k + GRADIENT_BLOCK : to;
-        for (int64_t j = 0; j < neurons; j += GRADIENT_ROWS) {
-            const int rows = neurons - j < GRADIENT_ROWS ? (int)(neurons - j) : GRADIENT_ROWS;
-            for (int64_t c = k; c < end; c += GRADIENT_COLUMNS) {
-                const int columns = end - c < GRADIENT_COLUMNS ? (int)(end - c) : GRADIENT_COLUMNS;
-                dense_gradient(rows, columns, panel / 4, grads + j * dense->row + c, dense->row,
-                               stash + dense->g_at * lanes + j * panel, g_apart,
-                               stash + dense->x_at * lanes + c * panel, x_apart,
-                               lanes / panel, run->plan->stash * lanes, blocks);
+    const double *x[PANELS_AT_ONCE], *g[PANELS_AT_ONCE];
+    int64_t count = 0;
+    for (int64_t block = 0; block < blocks; block++, stash += run->plan->stash * lanes)
+        for (int64_t p = 0; p < lanes / panel; p++) {
+            x[count] = stash + dense->x_at * lanes + p * x_apart;
+            g[count++] = stash + dense->g_at * lanes + p * g_apart;
+            if (count == PANELS_AT_ONCE || (block == blocks - 1 && p == lanes / panel - 1)) {
+                dense_gradient(grads, dense->row, dense->neurons, from, to, x, g, panel, count,
+                               fresh);
+                count = fresh = 0;
             }
         }
-    }
 }
 
 static void turn(const Run *run, const Dense *dense, double *turned)

@@ -1,0 +1,164 @@
+"""Batches: a program's array arguments, as columns of numbers.
+
+A column is one number of a sample, for all samples: where it lies for the first one, and how far
+apart samples are.  Arrays of float64 are read where they lie, whatever their strides; all else is
+converted first.
+
+Invariant: a Batch holds what it points at.
+"""
+
+import numpy
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, Py_buffer, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, realloc
+
+
+cdef object ndarray = numpy.ndarray
+
+
+cdef class Batch:
+    """See the head of this file.
+
+    Parameters
+    ----------
+    arguments : tuple of array_like
+    names : list of str
+        What errors call them.
+
+    Raises
+    ------
+    TypeError
+        If there is no argument, or one is no array of numbers.
+    ValueError
+        If one has no batch axis, another number of samples, or rows of different lengths.
+    """
+
+    def __init__(self, tuple arguments, list names):
+        cdef int64_t k
+        self.samples = -1
+        self.shapes = ()
+        self.arrays = []
+        for k in range(len(arguments)):
+            self.add(arguments[k], names[k])
+        if self.samples < 0:
+            raise TypeError("a program needs at least one argument, an array of samples, got none")
+
+    def __dealloc__(self):
+        free(self.starts)
+        free(self.strides)
+
+    def example(self):
+        """The first sample's numbers, for a trace; zeros if there is none."""
+        cdef int64_t k
+        return [self.starts[k][0] if self.samples else 0.0 for k in range(self.columns)]
+
+    def number(self, int64_t sample, int64_t column):
+        """One number."""
+        return self.starts[column][sample * self.strides[column]]
+
+    cdef int add(self, object argument, str name) except -1:
+        if type(argument) is ndarray and self.add_view(argument, name):
+            return 0
+        array = numbers_of(argument, name)
+        if array.ndim == 0:
+            raise ValueError(
+                f"{name} must have a batch axis in front, got the number {argument!r}: "
+                "for one sample pass a list of one"
+            )
+        self.add_view(array, name)
+        return 0
+
+    cdef bint add_view(self, object array, str name) except -1:
+        """Take an array as it is; False if it is not one of float64 in memory order of some kind."""
+        cdef Py_buffer view
+        cdef int axis
+        cdef int64_t size = 1
+        PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        try:
+            if view.ndim == 0 or view.format[0] != c"d" or view.format[1]:
+                return False
+            for axis in range(view.ndim):
+                if view.strides[axis] % <int64_t>sizeof(double):
+                    return False
+            if self.samples >= 0 and view.shape[0] != self.samples:
+                raise ValueError(
+                    f"{name} has {view.shape[0]} samples (shape {array.shape}), but the arguments "
+                    f"before have {self.samples}: expected the same number"
+                )
+            self.samples = view.shape[0]
+            shape = tuple([view.shape[axis] for axis in range(1, view.ndim)])
+            for axis in range(1, view.ndim):
+                size *= view.shape[axis]
+            self.shapes += (shape,)
+            self.make_room(size)
+            if size:
+                self.add_columns(<const double *>view.buf, 1, &view)
+            self.arrays.append(array)
+            return True
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int make_room(self, int64_t more) except -1:
+        cdef void *starts = realloc(self.starts, (self.columns + more + 1) * sizeof(double *))
+        if starts != NULL:
+            self.starts = <const double **>starts
+        cdef void *strides = realloc(self.strides, (self.columns + more + 1) * sizeof(int64_t))
+        if strides != NULL:
+            self.strides = <int64_t *>strides
+        if starts == NULL or strides == NULL:
+            raise MemoryError(f"no memory for {self.columns + more} columns")
+        return 0
+
+    cdef int add_columns(self, const double *start, int axis, Py_buffer *view) except -1:
+        cdef int64_t k, step
+        if axis == view.ndim:
+            self.starts[self.columns] = start
+            self.strides[self.columns] = view.strides[0] // <int64_t>sizeof(double)
+            self.columns += 1
+            return 0
+        step = view.strides[axis] // <int64_t>sizeof(double)
+        for k in range(view.shape[axis]):
+            self.add_columns(start + k * step, axis + 1, view)
+        return 0
+
+
+def numbers_of(argument, str name):
+    """Convert an argument to an array of float64.
+
+    Parameters
+    ----------
+    argument : array_like
+    name : str
+        What errors call it.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    TypeError
+        If it holds anything but real numbers.
+    ValueError
+        If its rows have different lengths.
+
+    Examples
+    --------
+    >>> numbers_of([[1, 2]], "x")
+    array([[1., 2.]])
+    """
+    try:
+        array = numpy.asarray(argument)
+    except ValueError:  # ragged
+        raise ValueError(
+            f"{name} must be an array of numbers, got rows of different lengths: {argument!r:.200}"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} must be an array of numbers, got {array.dtype} of shape {array.shape}: "
+            f"{argument!r:.100}"
+        )
+    return array.astype(numpy.float64)

@@ -1,0 +1,225 @@
+"""What programs compute: to the bit what the operators give sample by sample, and the gradients."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recipes import (
+    BATCHES,
+    CLASSES,
+    EXACT,
+    INTS,
+    SMOOTH,
+    batch_of,
+    bits,
+    eager,
+    magnitudes,
+    recipes,
+    unchecked,
+)
+
+import fastgrad
+from fastgrad import functional, nn
+from fastgrad.engine import Value
+
+TAME = st.floats(-2, 2).map(lambda x: round(x, 3) or 1.0)
+
+
+# ---- Outputs
+
+
+@settings(max_examples=150)
+@given(recipes(EXACT, TAME), st.sampled_from(BATCHES), st.booleans(), st.integers(0, 999))
+def test_outputs_are_the_operators_to_the_bit(recipe, size, special, seed):
+    function, _ = recipe.build()
+    xs, index = batch_of(np.random.default_rng(seed), size, recipe.inputs, special)
+    got = fastgrad.compile(function)(xs, index)
+    for sample, i, outputs in zip(xs, index, got.tolist(), strict=True):
+        want = eager(function, sample, i)
+        if want is not None:
+            assert list(map(bits, outputs)) == list(map(bits, want))
+        assert list(map(bits, outputs)) == list(map(bits, unchecked(function, sample, i)))
+
+
+@settings(max_examples=100)
+@given(
+    recipes([*EXACT, *INTS, "layer", "layer"], TAME),
+    st.sampled_from(BATCHES),
+    st.integers(0, 999),
+)
+def test_ints_differ_in_the_sign_of_zero_only(recipe, size, seed):
+    function, _ = recipe.build()
+    xs, index = batch_of(np.random.default_rng(seed), size, recipe.inputs)
+    got = fastgrad.compile(function)(xs, index)
+    for sample, i, outputs in zip(xs, index, got.tolist(), strict=True):
+        want = eager(function, sample, i)
+        if want is not None:
+            assert [bits(x + 0.0) for x in outputs] == [bits(x + 0.0) for x in want]
+
+
+@settings(max_examples=100)
+@given(
+    recipes(SMOOTH + [*INTS, "layer", "layer"], TAME, outputs=(1, 3)),
+    st.sampled_from(BATCHES),
+    st.integers(0, 999),
+)
+def test_gradients(recipe, size, seed):
+    inner, parameters = recipe.build()
+
+    def function(x, i):
+        return sum(inner(x, i))
+
+    xs, index = batch_of(np.random.default_rng(seed), size, recipe.inputs)
+    program = fastgrad.compile(function, parameters=parameters)
+    value, grads = program.value_and_grad(xs, index, theta=None)
+    outputs, bounds = [], np.zeros(len(parameters))
+    try:
+        for sample, i in zip(xs, index):
+            out = function([Value(float(x)) for x in sample], Value(int(i)))
+            sums = magnitudes(out)
+            bounds += [sums.get(id(p), 0.0) / size for p in parameters]
+            (out * (1.0 / size)).backward()
+            outputs.append(out.data)
+    except (ArithmeticError, ValueError):
+        return
+    if not np.isfinite(bounds).all() or bounds.max(initial=0) > 1e150:
+        return
+    assert value == pytest.approx(sum(outputs) / size, rel=1e-13, abs=1e-300)
+    want = np.array([p.grad for p in parameters], dtype=float)
+    assert np.all(np.abs(grads - want) <= 1e-12 * bounds + 1e-300)
+    for p in parameters:
+        p.grad = 0
+    assert program.backward(xs, index) == value
+    assert np.array_equal([p.grad for p in parameters], grads)
+
+
+# ---- Models
+
+
+def values(*numbers):
+    return [Value(x) for x in numbers]
+
+
+def shared(rng):
+    """Two layers of the same weights, and a neuron that is in a layer twice."""
+    first, second = nn.Layer(4, 4), nn.Layer(4, 3)
+    for mine, other in zip(second.neurons, first.neurons):
+        mine.w = other.w
+    second.neurons[2] = second.neurons[0]
+    return lambda x: second(first(first(x)))
+
+
+def computed(rng):
+    """Weights that are results of computations on parameters alone."""
+    w, scale = [values(*rng.normal(size=6)) for _ in range(5)], Value(0.3)
+
+    def model(x):
+        rows = [[(wi * scale).tanh() for wi in row] for row in w]
+        return [sum((wi * xi for wi, xi in zip(row, x)), scale * scale) for row in rows]
+
+    return model
+
+
+def with_ints(rng):
+    model = nn.MLP(3, [4, 1])
+    for k, p in enumerate(model.parameters()):
+        p.data = k % 5 - 2
+    return lambda x: model(x) * 0.5
+
+
+def repeated(rng):
+    """The same x twice in a layer, also where it wants a gradient."""
+    first, second = nn.Layer(2, 3), nn.Layer(7, 5)
+
+    def model(x):
+        a, b, c = first(x)
+        return second([a, b, a, x[0], c, a, x[0]])
+
+    return model
+
+
+def embedding(rng):
+    """Columns of a table that an input chooses, through a layer."""
+    table, layer = [values(*rng.normal(size=4)) for _ in range(CLASSES)], nn.Layer(4, 4)
+    return lambda x: layer(functional.take(table, functional.argmax(x[:CLASSES])))
+
+
+def partly_constant(rng):
+    w = [[Value(0.5), 2.0, Value(-1.5)] for _ in range(4)]
+    return lambda x: [sum((wi * xi for wi, xi in zip(row, x)), 0.25) for row in w]
+
+
+def branches(rng):
+    """Choices whose options are one entry."""
+    w = values(0.5, -1.5)
+
+    def model(x):
+        a, b = w[0] * x[0], w[1] * x[1]
+        best = functional.argmax(x)
+        return [
+            functional.where(x[0], a, w[0] * x[0]) * b,
+            functional.take([b, a, b, b], best) * a,
+            functional.where(x[1], w[1], w[1]) + functional.take([w[0], w[0]], best),
+            a.maximum(a) * b.minimum(b) + a * a + b / (b + 9.0),
+        ]
+
+    return model
+
+
+MODELS = {
+    "demo": (2, lambda rng: nn.MLP(2, [16, 16, 1])),
+    "one input": (1, lambda rng: nn.MLP(1, [9, 2])),
+    "one neuron": (9, lambda rng: nn.Layer(9, 1)),
+    "a neuron by itself": (5, lambda rng: nn.Neuron(5)),
+    "wide": (300, lambda rng: nn.MLP(300, [7, 3])),
+    "many neurons": (5, lambda rng: nn.MLP(5, [270, 2])),
+    "large": (130, lambda rng: nn.MLP(130, [130, 6])),
+    "shared": (4, shared),
+    "computed": (6, computed),
+    "ints": (3, with_ints),
+    "repeated": (2, repeated),
+    "embedding": (3, embedding),
+    "partly constant": (3, partly_constant),
+    "same branches": (2, branches),
+}
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 8, 21, 64, 257])
+@pytest.mark.parametrize("name", MODELS)
+def test_models(name, size):
+    inputs, make = MODELS[name]
+    random.seed(name)
+    rng = np.random.default_rng(size)
+    model = make(rng)
+
+    def loss(x):
+        out = model(x)
+        return sum(v * v for v in (out if isinstance(out, list) else [out]))
+
+    forward, program = fastgrad.compile(model), fastgrad.compile(loss)
+    xs = rng.normal(size=(size, inputs)).round(2)
+    got = forward(xs)
+    value, grads = program.value_and_grad(xs)
+    parameters = program.parameters
+    assert len({*map(id, parameters)}) == len(parameters)
+    bounds = np.zeros(len(parameters))
+    sampled = range(size) if size < 30 or inputs * size < 5000 else range(size - 8, size)
+    for k in sampled:
+        out = model(values(*xs[k]))
+        want = [v.data for v in (out if isinstance(out, list) else [out])]
+        assert [x + 0.0 for x in np.ravel(got[k])] == [x + 0.0 for x in want]
+    if len(sampled) < size:
+        return
+    total = 0.0
+    for x in xs:
+        out = loss(values(*x))
+        total += out.data
+        sums = magnitudes(out)
+        bounds += [sums.get(id(p), 0.0) for p in parameters]
+        out.backward()
+    want = np.array([p.grad for p in parameters], dtype=float)
+    assert value == total / size
+    assert np.all(np.abs(grads * size - want) <= 1e-12 * bounds)
+    assert program.value_and_grad(xs)[1].tobytes() == grads.tobytes()
