@@ -25,7 +25,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from fastgrad import proof, uses
+from fastgrad import probes, proof, uses
+from fastgrad.arrays import Arrays
 from fastgrad.engine import Value
 from fastgrad.proof import Engine
 from fastgrad.role import Role
@@ -119,10 +120,11 @@ def mark(trees: list[ast.Module], files: list[str], strict: bool, quiet: bool) -
 class _Adoption:
     """One class of the program, from its definition to the decision."""
 
+    role: Role  # once it has been looked at
+
     def __init__(self, source: Source) -> None:
         self.source = source
         self.other: Source | None = None  # because of which this one stays as it is
-        self.role: Role | None = None
 
     def decide(self, cls: type, names: dict[str, Any], strict: bool, quiet: bool) -> type:
         """Replace the class or leave it, and say so."""
@@ -131,7 +133,7 @@ class _Adoption:
                 warnings.simplefilter("ignore")
                 self.replace(cls, names)
         except Exception as error:
-            if self.role:
+            if hasattr(self, "role"):
                 self.role.leave()
             why = str(error) if isinstance(error, Left) else f"{type(error).__name__}: {error}"
             said, result = f"left as written: {why}", cls
@@ -165,10 +167,13 @@ class _Adoption:
         self.used = self.source.program.attributes(local)
         self.check_rules(known)
         self.role = Role(self.source, self.traits, scratch)
+        if "numpy" in sys.modules or self.source.program.imports(*uses.ARRAYS):
+            self.traits.look_at_numpy()
         self.role.speak()
         replaced = known - self.prove(known)
         self.look_at_partials(replaced)
         self.role.speak()
+        self.role.meet_numpy = lambda: self.prove_late(replaced)
         self.check_uses(replaced)
         self.role.rehearse(self.ours.names, self.labels, replaced, self.used)
         self.role.play(cls, replaced)
@@ -215,16 +220,18 @@ class _Adoption:
     def prove(self, known: set[str]) -> set[str]:
         """Compare operation by operation; returns the methods that stay as they are written."""
         carried = set()
-        self.compare(proof.backward_probes()[:1])
+        self.compare(probes.backward_probes()[:1])
         if not proof.reaches_operands(self.theirs):
             raise Left("backward leaves the grads of the operands as they are")
         if not proof.reaches_down(self.theirs):
             raise Left("backward leaves the grads two operations below the root as they are")
         # Other probes multiply and add, so these two come first, each without the other.
-        alone = [p for p in proof.operator_probes("__add__") if p.situation != proof.BELOW]
-        called_twice = proof.sum_twice()
-        probes = [*alone, called_twice, *proof.operator_probes("__mul__")]
-        self.compare(probes, exact=False)
+        alone = [p for p in probes.operator_probes("__add__") if p.situation != probes.BELOW]
+        called_twice = probes.sum_twice()
+        products = probes.operator_probes("__mul__")
+        self.compare([*alone, called_twice, *products], exact=False)
+        for name in ("__add__", "__mul__"):
+            self.compare(self.numpy_probes(name))
         for name in _ORDER:
             if name not in known:
                 continue
@@ -236,34 +243,87 @@ class _Adoption:
             if name.startswith("__r") and name.replace("__r", "__") not in known:
                 raise Left(f"it has {name} but not {name.replace('__r', '__')}")
         if "__pow__" in known and not self.traits.dialect["no_value_power"]:
-            self.compare(proof.value_power_probes())
-        self.compare(proof.backward_probes())
+            self.compare(probes.value_power_probes())
+        self.compare(probes.backward_probes())
         return carried
 
-    def compare(self, probes: list[proof.Probe], exact: bool = True) -> None:
-        why = proof.compare(self.theirs, self.ours, probes, exact)
+    def compare(self, tried: list[proof.Probe], exact: bool = True) -> None:
+        why = proof.compare(self.theirs, self.ours, tried, exact)
         if why:
             raise Left(why)
 
     def keeps_own(self, method: str) -> bool:
         """Is an operator computed in another way than fastgrad's?  It must be right, too."""
-        probes = proof.operator_probes(method)
-        if not proof.compare(self.theirs, self.ours, probes):
-            return self.shows_other_graph(method)
+        tried = probes.operator_probes(method)
+        if not proof.compare(self.theirs, self.ours, tried):
+            differs = proof.compare(self.theirs, self.ours, self.numpy_probes(method))
+            return bool(differs) or self.shows_other_graph(method)
+        if method == "__sub__":  # as one operation, perhaps, whose grads differ at a second pass
+            self.traits.dialect["own_sub"] = True
+            self.role.speak()
+            numpys = self.numpy_probes(method)
+            if not proof.compare(self.theirs, self.ours, [*tried, *numpys]):
+                return self.shows_other_graph(method)
+            self.traits.dialect["own_sub"] = False
+            self.role.speak()
+        # Computed in yet another way it stays as it is written, so a second pass is its own too.
+        tried = [probe._replace(backwards=1) for probe in tried]
         composed = is_composed(self.source.methods[method], self.source.name)
-        if not (composed and proof.always_fails(self.theirs, probes)):
-            self.compare(probes, exact=False)
+        if not (composed and proof.always_fails(self.theirs, tried)):
+            self.compare(tried, exact=False)
         return True
 
     def keeps_own_function(self, name: str) -> bool:
         """Has a function another formula than any of fastgrad's?  It must be right, too."""
         for spelling in SPELLINGS.get(name, (name,)):
             ours = Engine(Value, {name: spelling})
-            if not proof.compare(self.theirs, ours, proof.function_probes(name)):
+            if not proof.compare(self.theirs, ours, probes.function_probes(name)):
                 self.ours.names[name] = spelling
-                return self.shows_other_graph(name)
-        self.compare(proof.function_probes(name, extreme=False), exact=False)
+                return self.computes_other_kinds(name) or self.shows_other_graph(name)
+        why = proof.compare(
+            self.theirs, self.ours, probes.function_probes(name, extreme=False), exact=False
+        )
+        # Or is it another function altogether, say a logarithm with an epsilon?  Then it stays.
+        another = why and why.startswith("value") and not name.startswith("__")
+        if why and not (another and proof.is_differentiated(self.theirs, name)):
+            raise Left(why)
         return True
+
+    def numpy_probes(self, method: str) -> list[proof.Probe]:
+        """What a program that has no NumPy needs no proof of."""
+        numpy = self.traits.numpy
+        return probes.numpy_probes(method, numpy) if numpy else []
+
+    def computes_other_kinds(self, function: str) -> bool:
+        """Is a function's number of another kind than fastgrad's where operands are NumPy's?"""
+        tried = self.numpy_probes(function)
+        for relu in (1, 2, 0) if function == "relu" and tried else (0,):
+            if function == "relu":
+                self.traits.dialect["relu"] = relu
+                self.role.speak()
+            if not proof.compare(self.theirs, self.ours, tried):
+                return False
+        return True
+
+    def prove_late(self, replaced: set[str]) -> None:
+        """The program's first NumPy number is here, though it does not seem to use NumPy."""
+        if self.traits.numpy:
+            return
+        self.traits.look_at_numpy()
+        self.role.speak()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for name in sorted(replaced - {"__init__", "backward"}):
+                    is_function = name in proof.FUNCTIONS
+                    if is_function and self.computes_other_kinds(name):
+                        raise Left(f"{name} gives another kind of number")
+                    self.compare([] if is_function else self.numpy_probes(name))
+        except Left as error:
+            what = f"{self.source.name} and numbers of NumPy: {error}"
+            raise TypeError(f"{what}: run it with --as-written, or import numpy above") from None
+        finally:
+            self.role.speak_in_earnest()
 
     def shows_other_graph(self, method: str) -> bool:
         """Would a drawing of the graph show that the method has been replaced?"""
@@ -296,10 +356,10 @@ class _Adoption:
             if method in proof.FUNCTIONS:
                 spelling = self.ours.names.get(method, method).strip("_")
                 rows = [spelling.replace("by_", "").upper()]
-                probe = proof.function_probes(method)[0]
+                probe = probes.function_probes(method)[0]
             else:
                 rows = {"__mul__": ["MUL"], "__pow__": ["POW_CONST", "POW"]}[method]
-                probe = proof.operator_probes(method)[0]
+                probe = probes.operator_probes(method)[0]
             keeps = proof.keeps_partials(self.theirs, self.ours, probe)
             if keeps is None:
                 raise Left(f"gradient of {method} differs {proof.with_edits(probe).situation}")
@@ -326,7 +386,7 @@ class _Adoption:
         for why in (
             uses.onlookers(self.source.program, self.source.name, gone, replaced),
             uses.other_data(self.source.program, self.source.name, gone),
-            uses.numpy_kinds(self.source.program, gone),
+            self.traits.numpy and Arrays(self.source.program, self.source.name, gone).given(),
             uses.identities(self.source.program, gone) if self.uses_graph() else None,
         ):
             if why:

@@ -3,6 +3,7 @@
 Got, where, what to look at: ``script.py:12: ** gave inf from (0.0, -1.0)``.
 """
 
+import math
 from collections.abc import Sequence
 
 UNKNOWN = "(line unknown: recorded without detect_anomaly() or check_finite=True)"
@@ -17,10 +18,10 @@ def value_text(label: str, operands: Sequence[float], result: float, origin: str
 def sum_text(terms: Sequence[float], result: float, origin: str = "") -> str:
     """The same for ``bias + w * x + ...``: which term did it; `terms` are bias, (w, x)..."""
     total, count = terms[0], len(terms) // 2
-    if not _is_finite(total):
+    if not math.isfinite(total):
         return f"dot gave {result!r}: its start is {total!r} already{_origin(terms, origin)}"
     number = 1
-    while number < count and _is_finite(total + terms[2 * number - 1] * terms[2 * number]):
+    while number < count and math.isfinite(total + terms[2 * number - 1] * terms[2 * number]):
         total += terms[2 * number - 1] * terms[2 * number]
         number += 1
     w, x = terms[2 * number - 1], terms[2 * number]
@@ -46,7 +47,7 @@ def adjoint_text(
         whose += f" in term {number} of {count}, {w!r} * {x!r},"
     elif len(operands) > 1:
         whose += f" in {_listed(operands)}"
-    if not _is_finite(before):
+    if not math.isfinite(before):
         return (
             f"the adjoint of {whose} was {before!r} before this backward pass came to it: "
             "set the grads to 0 first"
@@ -59,10 +60,6 @@ def located(line: str | None, what: str) -> str:
     return f"{line or UNKNOWN}: {what}"
 
 
-def _is_finite(number: float) -> bool:
-    return number - number == 0
-
-
 def _listed(operands: Sequence[float]) -> str:
     if len(operands) == 1:
         return repr(operands[0])
@@ -73,5 +70,5 @@ def _listed(operands: Sequence[float]) -> str:
 def _origin(operands: Sequence[float], origin: str) -> str:
     if not origin:
         return ""
-    strange = next(number for number in operands if not _is_finite(number))
+    strange = next(number for number in operands if not math.isfinite(number))
     return f"; the operand {strange!r} is {origin}: look at what set it"

@@ -72,7 +72,7 @@ cdef class Batch:
         return 0
 
     cdef bint add_view(self, object array, str name) except -1:
-        """Take an array as it is; False if it is not one of float64 in memory order of some kind."""
+        """Take an array as it is; False if it is none of float64."""
         cdef Py_buffer view
         cdef int axis
         cdef int64_t size = 1

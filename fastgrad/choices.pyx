@@ -48,7 +48,7 @@ def where(c, a, b):
     2.0
     """
     cdef double condition = 0.0
-    cdef bint is_int = False
+    cdef int is_int = 0
     check_operand(c, "where", "c")
     check_operand(a, "where", "a")
     check_operand(b, "where", "b")

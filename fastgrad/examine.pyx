@@ -19,8 +19,8 @@ from libc.string cimport memset
 from fastgrad.batch cimport Batch
 from fastgrad.recording cimport OP_INPUT, OP_PARAMETER, Recording
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_TAKE, OP_WHERE, op_dx,
-    op_push, op_rows, op_value, op_words,
+    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_TAKE, OP_WHERE, op_push,
+    op_rows, op_value, op_words,
 )
 
 from fastgrad.anomaly import adjoint_text, sum_text, value_text
@@ -98,8 +98,8 @@ cdef class _Examination:
                 if self.place >= 0:
                     return i
                 continue
-            if op_push(op, self.val, adj, self.flags, a, b, i):  # Python's errors: nan or inf here
-                adj[a] += op_dx(op, self.val[a], self.val[b], self.val[i]) * adj[i]
+            # Where Python would raise, this gives nan or inf.
+            op_push(op, self.val, adj, self.flags, a, b, i, True)
             self.place = 0 if not isfinite(adj[a]) else 1
             if not isfinite(adj[a]) or (op_rows[op].shown == 2 and not isfinite(adj[b])):
                 return i

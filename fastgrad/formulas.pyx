@@ -58,7 +58,7 @@ cdef int32_t append_sum(Row xs, Row _) except -1:
 
 
 cdef int32_t add_up(const int32_t *slots, int64_t count) except -1:
-    cdef int32_t slot = apply(OP_ADD, slots[0], append_leaf(0.0, not tape.dialect.floats, NULL),
+    cdef int32_t slot = apply(OP_ADD, slots[0], append_leaf(0.0, True, NULL),
                               NULL)
     cdef int64_t k
     for k in range(1, count):
@@ -84,7 +84,7 @@ cdef int32_t append_dot(Row xs, Row ys) except -1:
 
 cdef int32_t append_products(Row xs, Row ys) except -1:
     cdef int64_t k
-    cdef int32_t slot = append_leaf(0.0, not tape.dialect.floats, NULL)  # Python's sum starts so
+    cdef int32_t slot = append_leaf(0.0, True, NULL)  # Python's sum starts so
     cdef int32_t *words = tape.pool + tape.pool_size
     cdef uint8_t is_int = tape.flags[slot] & DATA_INT, kept = 0
     cdef double z = sum_of_products(xs, ys)
@@ -157,7 +157,7 @@ cdef int32_t append_log_sum_exp(Row xs, Row _) except -1:
 cdef int32_t append_log_softmax(Row xs, Row _) except -1:
     cdef int32_t slot = append_log_sum_exp(xs, None)
     cdef int64_t k
-    slot = apply(OP_MUL, slot, append_leaf(-1.0, not tape.dialect.floats, NULL), NULL)
+    slot = apply(OP_MUL, slot, append_leaf(-1.0, True, NULL), NULL)
     for k in range(xs.count):
         xs.results[k] = apply(OP_ADD, xs.slots[k], slot, NULL)
     return slot
@@ -165,7 +165,7 @@ cdef int32_t append_log_softmax(Row xs, Row _) except -1:
 
 cdef int32_t append_cross_entropy(Row xs, Row _) except -1:
     cdef int32_t total = append_log_sum_exp(xs, None)
-    cdef int32_t minus_one = append_leaf(-1.0, not tape.dialect.floats, NULL)
+    cdef int32_t minus_one = append_leaf(-1.0, True, NULL)
     cdef int32_t slot = apply(OP_MUL, xs.slots[<int64_t>xs.parameter], minus_one, NULL)
     return apply(OP_ADD, total, slot, NULL)
 
@@ -196,7 +196,7 @@ cdef int32_t append_margins(Row ys, Row ts) except -1:
     cdef int64_t k
     ys.place()
     ts.negate()
-    one = append_leaf(1.0, not tape.dialect.floats, NULL)
+    one = append_leaf(1.0, True, NULL)
     for k in range(ys.count):
         slot = apply(OP_ADD, apply(OP_MUL, ts.slots[k], ys.slots[k], NULL), one, NULL)
         ys.results[k] = apply(OP_RELU, slot, slot, NULL)

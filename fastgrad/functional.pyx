@@ -376,7 +376,7 @@ def rmsnorm(values, eps=1e-5):
     [1.0, 1.0]
     """
     cdef Row row = read_row(values, "rmsnorm", "values")
-    cdef bint is_int = False
+    cdef int is_int = 0
     if is_value(eps) or not read_number(eps, &row.parameter, &is_int):
         raise TypeError(f"rmsnorm: eps must be a number, got {describe(eps)}")
     return recorded_row(append_rmsnorm, row, 2 * row.count + 8,

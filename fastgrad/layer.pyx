@@ -342,12 +342,12 @@ cdef Seat seat_of(object layer):
 cdef int read_items(tuple items, double *numbers, int32_t *kinds) except -1:
     """Read the numbers; kinds become -1 for a Value, else whether the number is an int."""
     cdef int64_t k
-    cdef bint is_int = False
+    cdef int kind = 0
     for k in range(len(items)):
         if is_value(items[k]):
             kinds[k] = -1
-        elif read_number(items[k], &numbers[k], &is_int):
-            kinds[k] = is_int
+        elif read_number(items[k], &numbers[k], &kind):
+            kinds[k] = kind
         else:
             raise TypeError(
                 f"input {k} must be a number or a Value, "
@@ -434,12 +434,12 @@ cdef inline double dot_run(double z, const double *w, const double *x, int64_t c
 
 cdef int32_t record_relu(int32_t slot, bint leaves) noexcept:
     cdef double x = tape.val[slot], z = op_value(OP_RELU, x, x)
-    cdef bint is_int = op_is_int(OP_RELU, tape.flags[slot] & DATA_INT, False, x, x)
+    cdef int kind = DATA_INT if op_is_int(OP_RELU, tape.flags[slot] & DATA_INT, 0, x, x) else 0
     if leaves:
-        return append_leaf(z, is_int, NULL)
+        return append_leaf(z, kind, NULL)
     tape.flags[slot] |= USED
     return append(OP_RELU, slot, slot, z,
-                  INNER | GRAD_INT | (DATA_INT if is_int else 0) | (tape.flags[slot] & KEPT), NULL)
+                  INNER | GRAD_INT | kind | (tape.flags[slot] & KEPT), NULL)
 
 
 # ---- zero_grad
@@ -456,6 +456,6 @@ def zero_grads(parameters):
     refuse_effect("zero_grad()")
     for parameter in parameters:
         if Py_TYPE(parameter) is tape.type:
-            entry_set_grad(&tape, (<Handle *><PyObject *>parameter).slot, 0.0, True)
+            entry_set_grad(&tape, (<Handle *><PyObject *>parameter).slot, 0.0, DATA_INT)
         else:
             parameter.grad = 0

@@ -21,6 +21,7 @@ from libc.string cimport memset
 from fastgrad.record cimport describe, handle, is_value, read_number
 from fastgrad.slots cimport Slots
 from fastgrad.tape cimport DATA_INT, GRAD_INT, INNER, Run, tape
+from fastgrad.trace cimport refuse_effect
 
 __all__ = ["SGD", "Adam", "Optimizer"]
 
@@ -77,6 +78,11 @@ cdef class Optimizer:
     def zero_grad(self):
         """Set every parameter's grad to the int 0.
 
+        Raises
+        ------
+        TraceError
+            If a program is being recorded.
+
         Examples
         --------
         >>> from fastgrad import Value, optim
@@ -88,6 +94,7 @@ cdef class Optimizer:
         """
         cdef uint8_t *flags
         cdef int64_t run, k
+        refuse_effect("zero_grad()")
         self.slots.find()
         for run in range(self.slots.run_count):
             flags = tape.flags + self.slots.runs[run].first
@@ -103,6 +110,8 @@ cdef class Optimizer:
         ------
         TypeError, ValueError
             If something in ``param_groups[0]`` has become a bad one.
+        TraceError
+            If a program is being recorded.
 
         Examples
         --------
@@ -115,6 +124,7 @@ cdef class Optimizer:
         """
         cdef int64_t run, at = 0
         cdef dict group = self.param_groups[0]
+        refuse_effect("step()")
         if group["params"] is not self.params:
             raise ValueError("the parameters of an optimizer are fixed: make another optimizer")
         self.read_settings(group)
@@ -173,7 +183,7 @@ cdef double read_setting(
 
 cdef double checked(object number, str key, str name, double least, double below) except? -1.0:
     cdef double value = 0.0
-    cdef bint is_int = False
+    cdef int is_int = 0
     if is_value(number) or not read_number(number, &value, &is_int):
         raise TypeError(f"{key} must be a number, got {describe(number)}")
     if not isfinite(value) or not least <= value < below:

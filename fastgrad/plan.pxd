@@ -67,8 +67,9 @@ cdef class Plan:
     cdef Words sum_uniforms  # the uniform of each place in a strand's sums
     cdef Words free_slots
     cdef Words units         # nodes in the order of their runs; a layer is -1 - its number
-    cdef Words tasks         # of the weights' adjoints: (from, to) of task_layers, (from, to)
-                             # of columns, and whether the first of them finds no sums yet
+    # Of the weights' adjoints: (from, to) of task_layers, (from, to) of columns, and whether the
+    # first of the layers finds no sums yet.
+    cdef Words tasks
     cdef Words task_layers   # layers whose weights' adjoints lie together, family by family
     cdef Dense *dense
     cdef int32_t *slot       # by node: of its values, its adjoints; 0 where there is none

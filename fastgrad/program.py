@@ -464,7 +464,7 @@ class Program:
         self, static: tuple[tuple[str, Any], ...], batch: Batch, lines: bool
     ) -> tuple[Recording, list[Value], tuple[int, ...]]:
         if self._function is None:
-            known = ", ".join(str(one.shapes) for one in self.signatures)
+            known = ", ".join(str(one.shapes) for one in self.signatures) or "none"
             raise TraceError(
                 f"samples of shapes {batch.shapes} were not traced, and this program has no "
                 f"function to trace: it knows {known}"

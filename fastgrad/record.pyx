@@ -19,14 +19,15 @@ from cpython.long cimport PyLong_Check
 from cpython.number cimport PyIndex_Check, PyNumber_Float, PyNumber_Index
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.sequence cimport PySequence_Check
-from libc.math cimport isfinite
-from libc.stdint cimport int64_t, uint64_t
+from libc.math cimport fabs, isfinite
+from libc.stdint cimport int64_t
 
 from fastgrad.contexts cimport CHECKED, PAUSED, modes, note_line
+from fastgrad.dialect cimport data_kind, failure_hook, is_numpys, make_numpys, read_numpys
 from fastgrad.tape cimport (
-    ERROR_OVERFLOW, ERROR_ZERO_DIVISION, GRAD_INT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_LOG,
-    OP_MADE, OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE, attributes_left_at, handle_track,
-    line_at, make_room, op_rows, op_words,
+    DATA_NUMPY, ERROR_DOMAIN, ERROR_OVERFLOW, ERROR_ZERO_DIVISION, GRAD_INT, OP_FIRST_POOLED,
+    OP_LEAF, OP_LOCAL, OP_LOG, OP_MADE, OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE,
+    attributes_left_at, handle_track, line_at, make_room, op_is_numpy, op_rows, op_words,
 )
 from fastgrad.trace cimport guard, is_tracer
 
@@ -38,48 +39,103 @@ from fastgrad.trace import user_line
 
 
 cdef object number_of(int32_t slot):
-    return number_from(tape.val[slot], tape.flags[slot] & DATA_INT)
+    return number_from(tape.val[slot], data_kind(slot))
 
 
-cdef int read_other_number(object number, double *value, bint *is_int) except -1:
-    is_int[0] = False
+cdef object other_number(double value, int kind):
+    if kind & DATA_NUMPY:
+        return make_numpys(value, kind & DATA_INT)
+    return int(value) if fabs(value) < 9007199254740992.0 else value
+
+
+cdef int read_other_number(object number, double *value, int *kind) except -1:
+    kind[0] = 0
+    if tape.dialect.numpy and not PyLong_CheckExact(number) and is_numpys(number):
+        return read_numpys(number, value, kind)
     if PyFloat_Check(number):  # np.float64 among them
         value[0] = PyFloat_AS_DOUBLE(number)
         return 1
     if not PyLong_Check(number):
-        if is_value(number) or isinstance(number, complex):
+        # A script's own Value keeps a Fraction or a tensor as it is, which cannot be done here.
+        if is_value(number) or isinstance(number, complex) or tape.dialect.numpy:
             return 0
         if PySequence_Check(number):  # a string, a list; of arrays those without axes are numbers
             if getattr(number, "ndim", 1) != 0:
                 return 0
             number = number.item()
-            return not PySequence_Check(number) and read_number(number, value, is_int)
+            return not PySequence_Check(number) and read_number(number, value, kind)
         if PyIndex_Check(number):
             number = PyNumber_Index(number)
-        elif failure_hook is not None and type(number).__module__ != "numpy":
-            return 0  # a script's own Value keeps a Fraction as it is, which cannot be done here
         elif hasattr(type(number), "__float__"):
             value[0] = PyNumber_Float(number)
-            is_int[0] = type(number).__name__ in ("bool", "bool_")  # NumPy's has no __index__
+            # NumPy's bool has no __index__.
+            kind[0] = DATA_INT if type(number).__name__ in ("bool", "bool_") else 0
             return 1
         else:
             return 0
     value[0] = number
-    is_int[0] = True
+    kind[0] = DATA_INT
     return 1
 
 
 # ---- errors
 
 
+cdef int check_numpys(int op, int32_t a, int32_t b, double z, int kind) except -1:
+    """After an operation that gives a number of NumPy's: what its numbers do another way.
+
+    Where it warns, the hook computes by NumPy; np.int64 has no negative powers.
+    """
+    cdef bint is_power = op == OP_POW or op == OP_POW_CONST
+    check_power(op, a, b, 1 if tape.dialect.frozen >> op & 1 else 0, False)
+    if kind & DATA_INT and fabs(z) >= 9007199254740992.0:
+        raise OverflowError(
+            f"{op_rows[op].label.decode()} of {number_of(a)!r} and {number_of(b)!r}: the result is "
+            "too large, expected an np.int64 below 2**53: compute in floats"
+        )
+    # An infinity from finite numbers, or nan from others: raise_error knows of powers already.
+    if not (is_power or isfinite(z)) and (
+        isfinite(tape.val[a]) and isfinite(tape.val[b])
+        or z != z and tape.val[a] == tape.val[a] and tape.val[b] == tape.val[b]
+    ):
+        raise_error(op, a, b, ERROR_OVERFLOW, False)
+    return 0
+
+
+cdef int check_power(int op, int32_t a, int32_t b, int least, bint reverse) except -1:
+    """Raise if it is a power of ints, of which one is NumPy's, by less than `least`."""
+    if op == OP_POW or op == OP_POW_CONST:
+        if (tape.flags[a] & tape.flags[b] & DATA_INT and tape.val[b] < least
+                and (data_kind(a) | data_kind(b)) & DATA_NUMPY):
+            raise_error(op, a, b, ERROR_DOMAIN, reverse)
+    return 0
+
+
 cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1:
     """Raise what Python's float or math would, and say which operation it was.
 
     Not while a program is traced: its numbers are an example's, and a program follows IEEE.
+    Returns where the computation goes on, as NumPy's numbers do with a warning.
     """
+    cdef int numpys_a = data_kind(a) & DATA_NUMPY, numpys_b = data_kind(b) & DATA_NUMPY
+    cdef bint both_ints = tape.flags[a] & tape.flags[b] & DATA_INT
+    cdef double z
+    if is_tracer():
+        return 0
     if tape.contexts and modes() & CHECKED:
-        raise_anomaly(op, a, b, op_value(op, tape.val[a], tape.val[b]))
-    return raise_error_of(op, number_of(a), number_of(b), error, reverse)
+        z = op_value(op, tape.val[a], tape.val[b])
+        if error != ERROR_DOMAIN or not isfinite(z):  # which powers of np.int64 are
+            raise_anomaly(op, a, b, z)
+    x, y = number_of(a), number_of(b)
+    if failure_hook is not None:
+        failure_hook(op_rows[op].name.decode(), x, y, reverse)
+    if op_is_numpy(op, numpys_a, numpys_b, tape.val[a], tape.val[b]) or (
+        reverse and op == OP_LOG and numpys_a
+    ):
+        if both_ints and (op == OP_POW or op == OP_POW_CONST):
+            raise ValueError(f"{x!r} ** {y!r}: an np.int64 has no negative powers, use a float")
+        return 0
+    return raise_error_of(op, x, y, error, reverse)
 
 
 cdef int raise_error_of(int op, object x, object y, int error, bint reverse) except -1:
@@ -91,8 +147,6 @@ cdef int raise_error_of(int op, object x, object y, int error, bint reverse) exc
         raise FloatingPointError(
             located(user_line(), value_text(label_of_op(op), numbers, op_value(op, x, y)))
         )
-    if failure_hook is not None:
-        failure_hook(op_rows[op].name.decode(), x, y, reverse)
     if op == OP_POW or op == OP_POW_CONST:
         # Python's own spelling: -8.0 ** 0.5 would be -(8.0 ** 0.5).
         call = f"({x!r}) ** {y!r}" if x < 0 else f"{x!r} ** {y!r}"
@@ -376,7 +430,7 @@ cdef int link_children(object self, tuple children, tuple factors) except -1:
     cdef int32_t old, slot
     cdef uint8_t flags
     cdef double factor = 0.0
-    cdef bint is_int = False
+    cdef int kind = 0
     cdef bint local = factors is not None
     for child in children:
         guard(handle(child).slot, "a Value made by hand from")
@@ -393,9 +447,9 @@ cdef int link_children(object self, tuple children, tuple factors) except -1:
             tape.flags[slot] |= USED
             flags |= tape.flags[slot] & KEPT
             if local:
-                read_number(factors[k], &factor, &is_int)
+                read_number(factors[k], &factor, &kind)
                 words[2 * k] = slot
-                words[2 * k + 1] = append_leaf(factor, is_int, NULL)
+                words[2 * k + 1] = append_leaf(factor, kind, NULL)
                 tape.flags[tape.size - 1] |= USED
             else:
                 words[k] = slot
@@ -445,83 +499,15 @@ cdef tuple all_values(object children):
 cdef tuple all_numbers(object factors, tuple children):
     """Local gradients as plain Python numbers, one for each child."""
     cdef double value = 0.0
-    cdef bint is_int = False
+    cdef int kind = 0
     numbers = []
     for factor in factors:
-        if not read_number(factor, &value, &is_int):
+        if not read_number(factor, &value, &kind):
             raise TypeError(f"local gradients must be numbers, got {describe(factor)}")
-        numbers.append(number_from(value, is_int))
+        numbers.append(number_from(value, kind))
     if len(numbers) != len(children):
         raise ValueError(
             f"got {len(numbers)} local gradients for {len(children)} children: "
             "expected one for each child"
         )
     return tuple(numbers)
-
-
-# ---- dialect
-
-
-cdef object attribute_hook = None  # keeps tape.dialect.may_set alive
-
-
-def set_dialect(*, int_grad=True, int_seed=True, floats=False, no_reflected=0, no_comparison=0,
-                no_value_power=False, frozen=(), may_set=None, hook=None):
-    """Let Value behave as a script's own class does where that differs from micrograd's.
-
-    Parameters
-    ----------
-    int_grad, int_seed : bool
-        A new grad is 0 and backward starts from 1; else 0.0, 1.0.
-    floats : bool
-        The constructor makes its data a float.
-    no_reflected, no_comparison : int
-        A bit for each operator that the class lacks: with a number on the left of ``+ - * / **``;
-        ``< <= == != > >=``.
-    no_value_power : bool
-        An exponent must be a number.
-    frozen : iterable of str
-        Rows of ``ops.h`` whose partials are kept from the forward pass, so that a later change of
-        an operand's data does not reach them.
-    may_set : callable, optional
-        ``may_set(value, name)`` is called before an attribute is set, and may raise.
-    hook : callable, optional
-        ``hook(operation, left, right, reverse=False)`` is called before an operator or function
-        raises, and may raise another error. `operation` is the name of a row of ``ops.h``, with
-        numbers, or of a method such as ``__add__``, with its operands, or ``__init__``, with a
-        tuple and a dict.
-
-    Raises
-    ------
-    ValueError
-        If there is no such row.
-
-    Notes
-    -----
-    For the whole process, and for what is recorded from now on. Without arguments Value is
-    micrograd's again.
-
-    Examples
-    --------
-    >>> from fastgrad import Value, record
-    >>> record.set_dialect(int_grad=False, int_seed=False)
-    >>> Value(2)
-    Value(data=2, grad=0.0)
-    >>> record.set_dialect()
-    """
-    global failure_hook, attribute_hook
-    cdef uint64_t bits = 0
-    rows = [row.name.decode() for row in op_rows[:OP_FIRST_POOLED]]
-    for name in frozen:
-        if name not in rows:
-            raise ValueError(f"frozen must name rows of ops.h, got {name!r}")
-        bits |= <uint64_t>1 << <int>rows.index(name)
-    tape.dialect.fresh = GRAD_INT if int_grad else 0
-    tape.dialect.seed = GRAD_INT if int_seed else 0
-    tape.dialect.floats = floats
-    tape.dialect.no_reflected = no_reflected
-    tape.dialect.no_comparison = no_comparison
-    tape.dialect.no_value_power = no_value_power
-    tape.dialect.frozen = bits
-    tape.dialect.may_set = NULL if may_set is None else <PyObject *>may_set
-    attribute_hook, failure_hook = may_set, hook

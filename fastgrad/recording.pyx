@@ -21,7 +21,7 @@ from libc.stdlib cimport calloc, free, qsort, realloc
 from fastgrad.record cimport handle, handle_of
 from fastgrad.tape cimport (
     INNER, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines, line_at,
-    op_rows, op_words, tape,
+    op_words, tape,
 )
 
 from fastgrad.trace import TraceError
@@ -145,10 +145,7 @@ cdef int64_t reach(
         if ids[slot] == -2:
             raise TraceError(f"an input must be a leaf, got {handle_of(slot)!r}, a result")
         if tape.flags[slot] & RULE or op == OP_MADE or op == OP_LOCAL:
-            raise TraceError(
-                f"a program cannot run the rule of {handle_of(slot)!r}, a Value made by hand: "
-                "build it from operators and functions"
-            )
+            raise_rule(slot)
         if op < OP_FIRST_POOLED:
             touch(tape.a[slot], start, ids, found)
             touch(tape.b[slot], start, ids, found)
@@ -167,6 +164,13 @@ cdef int64_t reach(
     return count
 
 
+cdef int raise_rule(int32_t slot) except -1:
+    raise TraceError(
+        f"a program cannot run the rule of {handle_of(slot)!r}, a Value made by hand: "
+        "build it from operators and functions"
+    )
+
+
 cdef inline int touch(int32_t slot, int32_t start, int32_t *ids, Found *found) except -1:
     if ids[slot] == 0:
         return touch_first(slot, start, ids, found)
@@ -175,11 +179,13 @@ cdef inline int touch(int32_t slot, int32_t start, int32_t *ids, Found *found) e
 
 cdef int touch_first(int32_t slot, int32_t start, int32_t *ids, Found *found) except -1:
     cdef int32_t *moved
+    if slot < start and tape.flags[slot] & RULE:
+        raise_rule(slot)
     if slot < start and tape.flags[slot] & INNER:
+        value = handle_of(slot)
         raise TraceError(
-            f"the function uses {handle_of(slot)!r}, the result of "
-            f"{op_rows[tape.op[slot]].label.decode()!r} outside of it: compute it inside, "
-            "or detach() it to make it a parameter"
+            f"the function uses {value!r}, the result of {value._op!r} outside of it: compute it "
+            "inside, or detach() it outside to make it a parameter"
         )
     if slot >= start and (
         start >= 0 or tape.flags[slot] & INNER or tape.owner[slot] == NULL

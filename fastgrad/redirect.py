@@ -8,6 +8,9 @@ This module lets you:
   a class like micrograd's Value that the program carries itself is replaced if ``adopt.py``
   proves it equal.
 
+A package micrograd beside the program, of which the program's author may have changed anything, is
+used as it is unless it is micrograd's own text.
+
 Invariant: an uncaught exception shows the program's frames and no others, because every call
 into the program goes through `_call`, and the traceback is reported from below that frame on.
 
@@ -115,11 +118,12 @@ def run_script(path: str, args: Sequence[str] = (), manner: Manner = ALIKE) -> N
     >>> subprocess.run([sys.executable, "-c", code], capture_output=True).returncode
     2
     """
-    main = _take_over([path, *args], manner)
     # By hand, as os.path.abspath would tidy "./x.py", which python shows as it is.
     file = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     holds_main = pkgutil.get_importer(file) is not None
     folder = file if holds_main else os.path.dirname(os.path.realpath(file))
+    beside = "" if sys.flags.safe_path and not holds_main else folder
+    main = _take_over([path, *args], manner, beside)
     if not sys.flags.safe_path:
         sys.path[0] = folder
     elif holds_main:
@@ -176,15 +180,22 @@ def run_module(name: str, args: Sequence[str] = (), manner: Manner = ALIKE) -> N
     >>> run.stdout.splitlines()[0]
     'The Zen of Python, by Tim Peters'
     """
-    _take_over(["-m", *args], manner)
+    _take_over(["-m", *args], manner, "" if sys.flags.safe_path else os.getcwd())
     _run_by_runpy(manner, name)
 
 
-def _take_over(argv: list[str], manner: Manner) -> ModuleType:
+def _take_over(argv: list[str], manner: Manner, folder: str) -> ModuleType:
     """Make this process the program's: redirected, with its arguments and a blank `__main__`."""
     if not manner.as_written:
-        install()
-        _redirect_children()
+        _on_import("traceback", _hide_runner)
+        if not _has_own_micrograd(folder):
+            install()
+            _on_import("multiprocessing.spawn", _patch_spawn)
+        elif not manner.quiet:
+            print(
+                f"fastgrad: micrograd in {folder} left as written: it is not the original",
+                file=sys.stderr,
+            )
     sys.argv = argv
     main = ModuleType("__main__")
     vars(main).update(__annotations__={}, __builtins__=builtins)
@@ -266,8 +277,7 @@ def _trim(error: BaseException) -> None:
         waiting += [e for e in (error.__cause__, error.__context__) if e and id(e) not in seen]
         kept, traceback = [], error.__traceback__
         while traceback:
-            path = Path(traceback.tb_frame.f_code.co_filename)
-            if path.suffix not in (".pyx", ".pxd") and str(path) not in _RUNNERS:
+            if not _is_runners(traceback.tb_frame.f_code.co_filename):
                 kept.append(traceback)
             traceback = traceback.tb_next
         for frame in reversed(kept):
@@ -275,16 +285,46 @@ def _trim(error: BaseException) -> None:
         error.__traceback__ = traceback
 
 
-class _SpawnFinder:
-    """A meta path finder that patches ``multiprocessing.spawn`` when it is imported.
+def _has_own_micrograd(folder: str) -> bool:
+    """Would Python import a micrograd from the program's folder that is not the original?"""
+    spec = importlib.machinery.PathFinder.find_spec("micrograd", [folder]) if folder else None
+    if spec is None:
+        return False
+    for where in spec.submodule_search_locations or ():
+        files = [os.path.join(where, f"{name}.py") for name in _ORIGINAL]
+        if not spec.loader and not any(map(os.path.exists, files)):
+            return False  # a folder of something else
+        return not all(map(_is_original, files, _ORIGINAL.values()))
+    return True
 
-    Importing it at once would cost every script 12 ms.
+
+# Of micrograd's modules without any white space, sha256.
+_ORIGINAL = {"engine": "e04b9c42e0bc924d", "nn": "e73d9d592aae2dc3"}
+
+
+def _is_original(file: str, digest: str) -> bool:
+    import hashlib  # which few programs need
+
+    try:
+        text = Path(file).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(b"".join(text.split())).hexdigest().startswith(digest)
+
+
+class _Patching:
+    """A meta path finder that patches a module when it is imported.
+
+    Importing multiprocessing.spawn at once would cost every script 12 ms.
     """
+
+    def __init__(self, name: str, patch: Callable[[Any], None]) -> None:
+        self.name, self.patch = name, patch
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != "multiprocessing.spawn":
+        if name != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path)
@@ -293,10 +333,41 @@ class _SpawnFinder:
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            _patch_spawn(module)
+            self.patch(module)
 
         loader.exec_module = exec_module
         return spec
+
+
+def _on_import(name: str, patch: Callable[[Any], None]) -> None:
+    if name in sys.modules:
+        patch(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Patching(name, patch))
+
+
+def _hide_runner(traceback: Any) -> None:
+    """Let ``traceback.print_exc()`` in the program show its own frames only, as python does."""
+    for name in "walk_tb", "_walk_tb_with_full_positions":  # they yield (frame, where in it)
+        walk = getattr(traceback, name, None)
+        if walk:
+            setattr(traceback, name, _without_runner(walk))
+
+
+def _without_runner(walk: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def walk_others(traceback: TracebackType | None) -> Any:
+        below = traceback
+        while below and below.tb_frame.f_code is not _call.__code__:
+            below = below.tb_next
+        for found in walk(below.tb_next if below else traceback):
+            if not _is_runners(found[0].f_code.co_filename):
+                yield found
+
+    return walk_others
+
+
+def _is_runners(file: str) -> bool:
+    return file.endswith((".pyx", ".pxd")) or file in _RUNNERS
 
 
 class _Stowaway:
@@ -308,17 +379,10 @@ class _Stowaway:
 
 def _redirect_child() -> None:
     install()
-    _redirect_children()
-
-
-def _redirect_children() -> None:
-    """Have the processes that multiprocessing spawns redirected too, as forked ones are."""
-    if "multiprocessing.spawn" in sys.modules:
-        _patch_spawn(sys.modules["multiprocessing.spawn"])
-    else:
-        sys.meta_path.insert(0, _SpawnFinder())
+    _on_import("multiprocessing.spawn", _patch_spawn)
 
 
 def _patch_spawn(spawn: Any) -> None:
+    """Have the processes that multiprocessing spawns redirected too, as forked ones are."""
     prepare = spawn.get_preparation_data
     spawn.get_preparation_data = lambda name: {"fastgrad": _Stowaway(), **prepare(name)}

@@ -14,8 +14,8 @@ from types import FunctionType, MemberDescriptorType
 from typing import Any
 
 from fastgrad import proof, uses
+from fastgrad.dialect import set_dialect
 from fastgrad.engine import Value
-from fastgrad.record import set_dialect
 from fastgrad.shapes import CONSTANTS, Left, impurity
 from fastgrad.traits import COMPARISONS, KINDS, Source, Traits
 
@@ -42,6 +42,7 @@ class Role:
         self.source, self.traits, self.scratch = source, traits, scratch
         self.name, self.methods = source.name, source.methods
         self.undo: list[tuple[str, Any]] = []
+        self.meet_numpy: Callable[[], None] = lambda: None  # before its first number is read
 
     def rehearse(
         self,
@@ -181,12 +182,17 @@ class Role:
         """After the rehearsal: with the methods of the class that the program has defined."""
         for name, value in self.own_things(cls, replaced):
             setattr(Value, name, value)
-        self.speak(hook=self.fail_as_written)
+        self.speak_in_earnest()
 
     def speak(self, **more: Any) -> None:
         """Let Value compute in the class's dialect."""
         may_set = self.set_as_written if self.traits.slotted else None
+        more = {"numpy": lambda: None, **more}
         set_dialect(**self.traits.dialect, may_set=may_set, **more)
+
+    def speak_in_earnest(self) -> None:
+        """And fail as the class does."""
+        self.speak(hook=self.fail_as_written, numpy=lambda: self.meet_numpy())
 
     def leave(self) -> None:
         """Make Value micrograd's again."""
@@ -210,6 +216,9 @@ class Role:
         if operation.startswith("__"):
             x, y = (C(v.data) if isinstance(v, Value) else v for v in (left, right))
             getattr(operator, operation)(x, y)
+            return
+        if operation in ("ADD", "MUL", "SUB"):
+            getattr(operator, operation.lower())(C(left), C(right))
             return
         v = C(1.0 if reverse else left)
         if operation in ("POW_CONST", "POW"):

@@ -65,7 +65,7 @@ cdef class Row:
                 self.slots[k] = append_leaf(0.0 - self.data[k], True, NULL)
             else:
                 if minus_one < 0:
-                    minus_one = append_leaf(-1.0, not tape.dialect.floats, NULL)
+                    minus_one = append_leaf(-1.0, True, NULL)
                 self.slots[k] = apply(OP_MUL, self.slots[k], minus_one, NULL)
         return 0
 
@@ -120,7 +120,7 @@ cdef list recorded_row(Appender append, Row xs, int64_t entries, int64_t words=0
 
 cdef bint is_operand(object thing) except -1:
     cdef double number = 0.0
-    cdef bint is_int = False
+    cdef int is_int = 0
     return is_value(thing) or read_number(thing, &number, &is_int)
 
 
@@ -133,13 +133,13 @@ cdef int check_operand(object thing, str caller, str name) except -1:
 cdef object value_of(object operand):
     """The Value itself; of a number, which has been checked, a leaf."""
     cdef double number = 0.0
-    cdef bint is_int = False
+    cdef int is_int = 0
     if is_value(operand):
         return operand
     read_number(operand, &number, &is_int)
     cdef object out = handle_alloc(&tape)
     check_room()
-    append_leaf(number, is_int and not tape.dialect.floats, handle(out))
+    append_leaf(number, is_int, handle(out))
     return out
 
 
@@ -171,7 +171,7 @@ cdef Row read_row(object values, str caller, str name):
     """Read a sequence of Values and numbers."""
     cdef Row row = Row.__new__(Row)
     cdef int64_t k, count
-    cdef bint is_int = False
+    cdef int is_int = 0
     row.items = items_of(values, caller, name)
     count = len(row.items)
     row.data = <double *>malloc(count * (sizeof(double) + 2 * sizeof(int32_t)))
@@ -185,7 +185,7 @@ cdef Row read_row(object values, str caller, str name):
             row.slots[k] = 0
             row.has_values = True
         elif read_number(row.items[k], &row.data[k], &is_int):
-            row.slots[k] = INT if is_int and not tape.dialect.floats else FLOAT
+            row.slots[k] = INT if is_int else FLOAT
         else:
             check_operand(row.items[k], caller, f"{name}[{k}]")
     return row
@@ -206,7 +206,7 @@ cdef int check_lengths(Row xs, Row ys, str caller, str first, str second) except
 cdef int64_t read_index(object i, int64_t count, str caller, str name) except -1:
     """The index, which is a checked operand, as an int from 0 to count - 1."""
     cdef double index = 0.0
-    cdef bint is_int = False
+    cdef int is_int = 0
     if is_value(i):
         index = tape.val[handle(i).slot]
     else:

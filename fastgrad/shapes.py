@@ -18,6 +18,7 @@ import ast
 import builtins
 import types
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, TypeAlias
 
 Function: TypeAlias = ast.FunctionDef | ast.Lambda
@@ -206,15 +207,18 @@ class Program:
 
     def imports(self, *packages: str) -> bool:
         """Does the program import one of the packages, or from one, anywhere?"""
+        return not self.packages.isdisjoint(packages)
+
+    @cached_property
+    def packages(self) -> set[str]:
+        """Every package that is imported from."""
+        names = []
         for node in self.walk(set()):
-            names = []
             if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
+                names += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                names = [node.module or ""]
-            if any(name.split(".")[0] in packages for name in names):
-                return True
-        return False
+                names.append(node.module or "")
+        return {name.split(".")[0] for name in names}
 
     def future_imports(self) -> list[ast.stmt]:
         """The program's ``from __future__`` imports, which say how annotations are read."""
@@ -279,6 +283,25 @@ class Program:
                 count += any((a.asname or a.name.split(".")[0]) == name for a in node.names)
         return count
 
+    def define(self, name: str, names: dict[str, Any]) -> bool:
+        """Define a function or constant that stands further down, in a namespace, if it is one."""
+        if self.bindings(name) != 1:
+            return False
+        for statement in (s for tree in self.trees for s in tree.body):
+            match statement:
+                case ast.FunctionDef(name=defined, decorator_list=[]) if defined == name:
+                    defaults = [*statement.args.defaults, *filter(None, statement.args.kw_defaults)]
+                    harmless = all(isinstance(d, ast.Constant) for d in defaults)
+                case ast.Assign(targets=[ast.Name(id=defined)], value=value) if defined == name:
+                    harmless = _is_literal(value)
+                case _:
+                    continue
+            if harmless:
+                body: list[ast.stmt] = [*self.future_imports(), statement]
+                exec(compile(ast.Module(body, []), "<program>", "exec", dont_inherit=True), names)
+            return harmless
+        return False
+
     def function(self, name: str) -> ast.FunctionDef | None:
         """The top-level function of that name, if there is one and no other."""
         found = [
@@ -299,7 +322,11 @@ def _is_self(node: ast.Attribute) -> bool:
 
 
 def impurity(
-    function: Function, class_name: str, names: dict[str, Any], program: Program
+    function: Function,
+    class_name: str,
+    names: dict[str, Any],
+    program: Program,
+    seen: frozenset[str] = frozenset(),
 ) -> str | None:
     """What a method does beside computing from its operands; None if nothing.
 
@@ -308,8 +335,11 @@ def impurity(
     function : ast.FunctionDef or ast.Lambda
     class_name : str
     names : dict
-        The program's globals; receives harmless modules that the program imports further down.
+        The program's globals; receives harmless modules, functions and constants that the program
+        imports or defines further down.
     program : Program
+    seen : frozenset of str
+        Functions that call this one.
 
     Returns
     -------
@@ -350,8 +380,8 @@ def impurity(
                 return "it uses random numbers"
             case ast.Attribute(value=value) if _is_store(node) and _is_class(value, class_name):
                 return f"it changes the class attribute {node.attr}"
-    for name in sorted(loaded - bound - {class_name, "__class__"}):
-        why = _impurity_of_name(name, class_name, names, program)
+    for name in sorted(loaded - bound - seen - {class_name, "__class__"}):
+        why = _impurity_of_name(name, class_name, names, program, seen)
         if why:
             return why
     return None
@@ -367,7 +397,7 @@ def _is_class(node: ast.expr, class_name: str) -> bool:
 
 
 def _impurity_of_name(
-    name: str, class_name: str, names: dict[str, Any], program: Program
+    name: str, class_name: str, names: dict[str, Any], program: Program, seen: frozenset[str]
 ) -> str | None:
     if name not in names:
         builtin = getattr(builtins, name, None)
@@ -375,6 +405,8 @@ def _impurity_of_name(
             return None
         if builtin is not None:
             return f"it uses {name}"
+        if program.define(name, names):
+            return _impurity_of_name(name, class_name, names, program, seen)
         source = program.imported(name)
         if source is None or source[0].split(".")[0] not in PURE_MODULES:
             return f"it uses {name}, which is not defined yet"
@@ -388,7 +420,7 @@ def _impurity_of_name(
         function = program.function(name)
         if function is None or program.bindings(name) > 1:
             return None if value.__module__ in PURE_MODULES else f"it calls {name}"
-        why = impurity(function, class_name, {**names, name: 0}, program)
+        why = impurity(function, class_name, names, program, seen | {name})
         return why and f"it calls {name}, and {why}"
     if isinstance(value, (*CONSTANTS, tuple)):
         return None if program.bindings(name) <= 1 else f"it uses {name}, which changes"

@@ -17,11 +17,14 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastgrad.contexts cimport CHECKED, modes
-from fastgrad.record cimport label_of, number_from, number_of, operand_slots, raise_error
+from fastgrad.dialect cimport data_kind, grad_kind
+from fastgrad.record cimport (
+    check_power, label_of, number_from, number_of, operand_slots, raise_error,
+)
 from fastgrad.tape cimport (
-    DATA_INT, ERROR_NONE, GRAD_INT, INNER, OP_DOT, OP_FIRST_POOLED, OP_LAST_LIGHT, OP_LOCAL,
-    OP_RUN, RULE, SWEPT, Handle, Run, line_at, op_dx, op_push, op_push_light, op_rows, op_words,
-    partial_sums, recorded_value, tape,
+    DATA_INT, DATA_NUMPY, ERROR_NONE, GRAD_INT, GRAD_NUMPY, INNER, OP_DOT, OP_FIRST_POOLED,
+    OP_LAST_LIGHT, OP_LOCAL, OP_RUN, RULE, SWEPT, Handle, Run, line_at, op_dx, op_push,
+    op_push_light, op_push_numpy, op_rows, op_words, partial_sums, read_recorded, tape,
 )
 from fastgrad.trace cimport guard, refuse_effect
 
@@ -47,7 +50,8 @@ cdef int reverse(int32_t root) except -1:
         if own == NULL:
             raise MemoryError(f"no memory for a nested backward pass: {root + 1} bytes of marks")
     tape.adj[root] = 1.0
-    tape.flags[root] = (tape.flags[root] & ~GRAD_INT) | tape.dialect.seed
+    tape.flags[root] &= ~(GRAD_INT | (tape.numpy & GRAD_NUMPY))
+    tape.flags[root] |= tape.dialect.seed
     if not tape.flags[root] & INNER:
         free(own)
         return 0
@@ -66,13 +70,14 @@ cdef int reverse(int32_t root) except -1:
 cdef int walk(int32_t root, uint8_t *own, bint checked) except -1:
     """Visit the entries that the root reaches, highest slot first."""
     cdef uint8_t *mark = tape.mark if own == NULL else own
-    cdef int32_t slot = root
+    cdef int32_t slot = root, stale
     cdef int64_t waiting = 1
     cdef Run last_run = Run(-1, 0)
     mark[root] = 1
     try:
         while True:
-            slot = descend(slot, mark, &waiting, root + 1 if checked else tape.stale_below)
+            stale = root + 1 if checked or tape.numpy else tape.stale_below
+            slot = descend(slot, mark, &waiting, stale)
             if slot < 0:
                 return 0
             waiting += mark_operands(slot, mark, &last_run)
@@ -207,7 +212,7 @@ cdef int raise_adjoint(int32_t slot, int place, double became, double before) ex
     if tape.op[slot] < OP_FIRST_POOLED:  # hidden constants too
         slots = [tape.a[slot], tape.b[slot]][:op_rows[tape.op[slot]].operands]
     text = adjoint_text(label_of(slot), [number_of(operand) for operand in slots], place, became,
-                        before, number_from(tape.adj[slot], tape.flags[slot] & GRAD_INT))
+                        before, number_from(tape.adj[slot], grad_kind(slot)))
     raise FloatingPointError(located(line_at(slot), text))
 
 
@@ -222,12 +227,19 @@ cdef int push(int32_t slot) except -1:
     elif slot < tape.stale_below and tape.dialect.frozen >> tape.op[slot] & 1:
         push_as_recorded(slot)
     elif tape.flags[slot] & INNER:
+        if tape.numpy:
+            check_power(tape.op[slot], tape.a[slot], tape.b[slot], 1, True)
         error = op_push(tape.op[slot], tape.val, tape.adj, tape.flags, tape.a[slot],
-                        tape.b[slot], slot)
+                        tape.b[slot], slot, False)
         if error != ERROR_NONE:
             if tape.contexts and modes() & CHECKED:
                 raise_would_be(slot)
             raise_error(tape.op[slot], tape.a[slot], tape.b[slot], error, True)
+            op_push(tape.op[slot], tape.val, tape.adj, tape.flags, tape.a[slot], tape.b[slot],
+                    slot, True)
+        if tape.numpy:
+            op_push_numpy(tape.op[slot], tape.flags, tape.a[slot], tape.b[slot], slot,
+                          tape.dialect.relu)
     return 0
 
 
@@ -250,13 +262,15 @@ cdef int push_as_recorded(int32_t slot) except -1:
     cdef uint8_t flags[3]
     cdef int k, b = 0 if slots[0] == slots[1] else 1
     for k in range(3):
-        val[k] = recorded_value(slots[k], slot)
+        read_recorded(slots[k], slot, &val[k], &flags[k])
         adj[k] = tape.adj[slots[k]]
-        flags[k] = tape.flags[slots[k]]
-    op_push(tape.op[slot], val, adj, flags, 0, b, 2)
+    op_push(tape.op[slot], val, adj, flags, 0, b, 2, False)
+    if tape.numpy:
+        op_push_numpy(tape.op[slot], flags, 0, b, 2, tape.dialect.relu)
     for k in range(b + 1):
         tape.adj[slots[k]] = adj[k]
-        tape.flags[slots[k]] = flags[k]
+        tape.flags[slots[k]] &= ~(GRAD_INT | (tape.numpy & GRAD_NUMPY))
+        tape.flags[slots[k]] |= flags[k] & (GRAD_INT | (tape.numpy & GRAD_NUMPY))
     return 0
 
 
@@ -290,6 +304,8 @@ cdef int push_pooled(int32_t slot) except -1:
         for k in range(count):
             add_product(words[2 * k], words[2 * k + 1], tape.adj[slot],
                         tape.flags[slot] & GRAD_INT)
+            if tape.numpy:
+                tape.flags[words[2 * k]] |= tape.flags[slot] & GRAD_NUMPY
     elif op == OP_DOT or op == OP_RUN:
         if tape.flags[slot] & SWEPT:
             push_dot(slot, partial_sums(slot))
@@ -332,6 +348,8 @@ cdef void push_dot(int32_t slot, double *sums) noexcept:
 cdef inline void add_product(int32_t operand, int32_t factor, double g, bint is_int) noexcept:
     """Add val[factor] * g to an operand's adjoint."""
     add_adjoint(operand, tape.val[factor] * g, is_int and tape.flags[factor] & DATA_INT)
+    if tape.numpy:
+        tape.flags[operand] |= (tape.flags[factor] & DATA_NUMPY) << 1
 
 
 cdef inline void add_adjoint(int32_t operand, double contribution, bint is_int) noexcept:
@@ -378,7 +396,12 @@ cdef list partials(int32_t slot):
             tape.pins -= 1
     for k in range(3):
         val[k] = tape.val[slots[k]]
-        flags[k] = (tape.flags[slots[k]] & DATA_INT) | GRAD_INT
+        flags[k] = data_kind(slots[k]) | GRAD_INT
         adj[k] = k == 2
-    op_push(op, val, adj, flags, 0, 1, 2)
-    return [number_from(adj[k], flags[k] & GRAD_INT) for k in range(op_rows[op].shown)]
+    op_push(op, val, adj, flags, 0, 1, 2, False)
+    if tape.numpy:
+        op_push_numpy(op, flags, 0, 1, 2, tape.dialect.relu)
+    return [
+        number_from(adj[k], (flags[k] & (GRAD_INT | GRAD_NUMPY)) >> 1)
+        for k in range(op_rows[op].shown)
+    ]

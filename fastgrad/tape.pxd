@@ -6,6 +6,8 @@ cdef extern from "kernels/ops.h":
     enum:
         DATA_INT
         GRAD_INT
+        DATA_NUMPY
+        GRAD_NUMPY
         ERROR_NONE
         ERROR_ZERO_DIVISION
         ERROR_OVERFLOW
@@ -14,6 +16,7 @@ cdef extern from "kernels/ops.h":
         OP_LAST_LIGHT
         OP_ADD
         OP_MUL
+        OP_SUB
         OP_POW_CONST
         OP_POW
         OP_RELU
@@ -55,12 +58,15 @@ cdef extern from "kernels/ops.h":
     int64_t op_pool_words(int op, int64_t count) noexcept nogil
     double op_value(int op, double x, double y) noexcept nogil
     bint op_is_int(int op, bint ix, bint iy, double x, double y) noexcept nogil
+    int op_is_numpy(int op, int nx, int ny, double x, double y) noexcept nogil
     int op_error(int op, double x, double y, double z) noexcept nogil
     double op_dx(int op, double x, double y, double z) noexcept nogil
     int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
                       int32_t a, int32_t b, int32_t i) noexcept nogil
     int op_push(int op, const double *val, double *adj, uint8_t *flags,
-                int32_t a, int32_t b, int32_t i) noexcept nogil
+                int32_t a, int32_t b, int32_t i, bint anyway) noexcept nogil
+    void op_push_numpy(int op, uint8_t *flags, int32_t a, int32_t b, int32_t i,
+                       int relu) noexcept nogil
 
 
 cdef extern from "kernels/tape.h":
@@ -79,10 +85,14 @@ cdef extern from "kernels/tape.h":
     ctypedef struct Dialect:
         uint8_t fresh
         uint8_t seed
-        uint8_t floats
+        uint8_t kinds
         uint8_t no_reflected
         uint8_t no_comparison
         uint8_t no_value_power
+        uint8_t own_sub
+        uint8_t numpy
+        uint8_t no_numpy_int
+        uint8_t relu
         uint64_t frozen
         PyObject *may_set
     ctypedef struct Tape:
@@ -109,12 +119,13 @@ cdef extern from "kernels/tape.h":
         int contexts
         int tracing
         Dialect dialect
+        uint8_t numpy
         PyTypeObject *type
         void (*root_died)() noexcept
         void (*store_attributes)(int32_t slot, Handle *) noexcept
         void (*note_edit)(int32_t slot) noexcept
         int32_t stale_below
-    void entry_set_grad(Tape *tape, int32_t slot, double grad, bint is_int) noexcept
+    void entry_set_grad(Tape *tape, int32_t slot, double grad, int kind) noexcept
     object handle_alloc(Tape *tape)
     void handle_track(object handle) noexcept
 
@@ -129,7 +140,7 @@ cdef Tape tape
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
 cdef double *partial_sums(int32_t slot) except NULL
-cdef double recorded_value(int32_t slot, int32_t user) except? -1.0
+cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) except -1
 cdef int set_line(int32_t slot, str line) except -1
 cdef str line_at(int32_t slot)
 cdef bint has_lines() noexcept
@@ -166,8 +177,9 @@ cdef inline int32_t append(
     return slot
 
 
-cdef inline int32_t append_leaf(double value, bint is_int, Handle *owner) noexcept:
-    return append(OP_LEAF, 0, 0, value, tape.dialect.fresh | (DATA_INT if is_int else 0), owner)
+cdef inline int32_t append_leaf(double value, int kind, Handle *owner) noexcept:
+    """A leaf whose number is of that kind: DATA_INT or 0, and more in a dialect with NumPy."""
+    return append(OP_LEAF, 0, 0, value, tape.dialect.fresh | kind, owner)
 
 
 cdef inline uint8_t use_run(int32_t first, int64_t count) noexcept:

@@ -32,15 +32,17 @@ cdef enum:
     CREDIT_OF_ENTRY = 3  # doublings spend less than 2 of it, so a root's death finds the rest
     CREDIT_OF_DEATH = 2
     MOST = 0x7FFFFFFF - 2 * ROOM
+    OF_DATA = DATA_INT | DATA_NUMPY  # no entry that an edit is noted for is fused
 
 tape.dialect.fresh = tape.dialect.seed = GRAD_INT
+tape.dialect.kinds = 255
 tape.root_died = root_died
 tape.store_attributes = store_attributes
 tape.note_edit = note_edit
 # What few entries have, by slot.
 cdef dict attic = {}  # attributes of a handle that died before its entry
 cdef dict echoes = {}  # bytearray: adjoints of the hidden partial sums of a fused entry
-cdef dict edits = {}  # list of (entries at the time, value until then), for frozen partials
+cdef dict edits = {}  # list of (entries at the time, value, kind until then), for frozen partials
 cdef dict lines = {}  # "file:line" that recorded it, for detect_anomaly
 
 
@@ -380,19 +382,22 @@ cdef void note_edit(int32_t slot) noexcept:
     try:
         known = edits.setdefault(slot, [])
         if not known or known[len(known) - 1][0] != tape.size:
-            known.append((tape.size, tape.val[slot]))
+            known.append((tape.size, tape.val[slot], tape.flags[slot] & OF_DATA))
             tape.stale_below = tape.size
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])
 
 
-cdef double recorded_value(int32_t slot, int32_t user) except? -1.0:
-    """An entry's value at the time when `user` was recorded."""
-    for size, value in edits.get(slot, ()):
+cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) except -1:
+    """An entry's value at the time when `user` was recorded, and its flags with those of then."""
+    val[0], flags[0] = tape.val[slot], tape.flags[slot]
+    for size, value, kind in edits.get(slot, ()):
         if size > user:
-            return value
-    return tape.val[slot]
+            val[0] = value
+            flags[0] = (flags[0] & ~OF_DATA) | <uint8_t>kind
+            break
+    return 0
 
 
 cdef int forget_edits(int32_t first_dead, const int32_t *moved, int32_t before) except -1:
@@ -404,14 +409,14 @@ cdef int forget_edits(int32_t first_dead, const int32_t *moved, int32_t before) 
     tape.stale_below = 0
     for slot in list(edits):
         kept = []
-        for size, value in edits[slot]:
+        for size, value, kind in edits[slot]:
             if size not in times:
                 now = size
                 while now < before and renumber(now, first_dead, moved) < 0:
                     now += 1
                 times[size] = renumber(now, first_dead, moved) if now < before else tape.size
             if times[size] > lowest:
-                kept.append((times[size], value))
+                kept.append((times[size], value, kind))
                 tape.stale_below = max(tape.stale_below, <int32_t>times[size])
         if kept:
             edits[slot] = kept

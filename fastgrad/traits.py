@@ -9,8 +9,11 @@ Invariant: only the class's own constructor, ``+``, ``*``, ``**`` and ``backward
 """
 
 import ast
+import importlib
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastgrad.shapes import Function, Left, Program, methods, parameters
@@ -83,15 +86,14 @@ class Traits:
             "int_seed": type(root.grad) is int,
             "floats": type(C(5).data) is float,
             "no_reflected": sum(
-                1 << k
-                for k, operator in enumerate(KINDS)
-                if f"__r{operator}__" not in source.methods
+                1 << k for k, kind in enumerate(KINDS) if f"__r{kind}__" not in source.methods
             ),
             "no_comparison": sum(
                 1 << k for k, method in enumerate(COMPARISONS) if method not in source.methods
             ),
             "no_value_power": attempt(lambda: C(2.0) ** C(3.0)) is None,
         }
+        self.numpy: Any = None  # the module, if the program uses it
         self.slotted = not hasattr(leaf, "__dict__")
         rule = getattr(inner, "_backward", None)
         if callable(rule) and attempt(lambda: (rule(), True)) is None:
@@ -110,6 +112,21 @@ class Traits:
         )
         self.op = next((n for n in ("_op", "op", "operation") if n in self.inner), "")
         self.no_label = getattr(leaf, self.op, "")
+
+    def look_at_numpy(self) -> None:
+        """Where does the class take an np.int64?  For a program that uses NumPy, if it is there."""
+        try:
+            self.numpy = importlib.import_module("numpy")
+        except ImportError:
+            return
+        number = self.numpy.int64(2)
+        tried = [partial(getattr(operator, name), self.C(2.0), number) for name in KINDS]
+        self.dialect["no_numpy_int"] = sum(
+            1 << k
+            for k, compute in enumerate([*tried, partial(self.C, number)])
+            # Division raises by a negative power, which every np.int64 refuses.
+            if raised(compute) not in (None, ValueError)
+        )
 
     def roles(self) -> dict[str, str]:
         """What the class's constructor makes of each of its parameters: a role, or an attribute."""
@@ -149,6 +166,14 @@ def attempt(compute: Callable[[], Any]) -> Any:
         return compute()
     except Exception:
         return None
+
+
+def raised(compute: Callable[[], Any]) -> type[Exception] | None:
+    try:
+        compute()
+    except Exception as error:
+        return type(error)
+    return None
 
 
 def shape(v: Any, attribute: str) -> Any:

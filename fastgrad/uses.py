@@ -21,7 +21,7 @@ ONLOOKERS = ("inspect", "dis", "pydoc", "tracemalloc", "objgraph", "weakref")
 # Modules that send objects to where the class is as written.
 SENDERS = ("multiprocessing", "concurrent", "pickle", "dill", "shelve", "joblib")
 # Modules that hand out NumPy numbers.
-ARRAYS = ("numpy", "pandas", "scipy", "sklearn", "torchvision", "datasets")
+ARRAYS = ("numpy", "pandas", "scipy", "sklearn", "torchvision", "datasets", "matplotlib", "seaborn")
 PRYING = (
     "__dict__",
     "__slots__",
@@ -34,10 +34,6 @@ PRYING = (
 ARRAY_MAKERS = frozenset(
     ("array", "asarray", "arange", "linspace", "zeros", "ones", "eye", "full", "empty", "tensor")
 ) | {"zeros_like", "ones_like", "full_like", "meshgrid", "stack", "concatenate", "reshape"}
-# Functions from whose result one cannot tell what kind of numbers they were given.
-CONSUMERS = frozenset(
-    ("sum", "max", "min", "len", "any", "all", "float", "int", "zip", "enumerate", "set")
-) | {"Counter", "mean", "dot"}
 
 
 def other_data(program: Program, class_name: str, gone: set[ast.AST]) -> str | None:
@@ -48,9 +44,13 @@ def other_data(program: Program, class_name: str, gone: set[ast.AST]) -> str | N
     >>> other_data(Program([ast.parse("v = Value([1, 2])")]), "Value", set())
     'its data is a list (line 1)'
     """
-    for module in (*OTHER_NUMBERS, *OTHER_TENSORS):
+    for module in OTHER_NUMBERS:
         if program.imports(module):
             return f"the program imports {module}, whose numbers are no floats"
+    for module in OTHER_TENSORS:
+        line = program.imports(module) and _meets(program, class_name, gone, module)
+        if line:
+            return f"the program computes with {module} and {class_name} together (line {line})"
     for node in program.walk(gone):
         if isinstance(node, ast.Constant) and isinstance(node.value, complex):
             return f"the program computes with complex numbers (line {node.lineno})"
@@ -72,7 +72,90 @@ def other_data(program: Program, class_name: str, gone: set[ast.AST]) -> str | N
     return None
 
 
-_NARROW = ("float32", "float16", "longdouble", "float128")
+def _meets(program: Program, class_name: str, gone: set[ast.AST], module: str) -> int:
+    """The line of a statement in which a tensor might reach a Value; 0 if there is none.
+
+    What is assigned from the module's functions, or from what is, is a tensor, unless it is turned
+    into a number (`_NUMBERS`). Only scripts that keep the two apart pass, as those do that check
+    their gradients by torch's at the end.
+    """
+    tensors, values = {module}, {class_name}
+    nodes = list(program.walk(gone))
+    for node in nodes:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            origin = getattr(node, "module", None)
+            tensors |= {
+                alias.asname or alias.name.split(".")[0]
+                for alias in node.names
+                if (origin or alias.name).split(".")[0] == module
+            }
+    while True:
+        before = len(tensors), len(values)
+        for node in nodes:
+            match node:
+                case ast.Assign(targets=targets, value=value):
+                    stored: list[ast.expr] = targets
+                case (
+                    ast.AugAssign(target=target, value=value)
+                    | ast.AnnAssign(target=target, value=ast.expr() as value)
+                ):
+                    stored = [target]
+                case (
+                    ast.For(target=target, iter=value)
+                    | ast.comprehension(target=target, iter=value)
+                ):
+                    stored = [target]
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    used = _names(node, tensors)
+                    tensors |= {name} if used & tensors else set()
+                    values |= {name} if used & values else set()
+                    continue
+                case _:
+                    continue
+            bound = {n.id for t in stored for n in ast.walk(t) if isinstance(n, ast.Name)}
+            tensors |= bound if _names(value, tensors) & tensors else set()
+            values |= bound if _names(value, tensors) & values else set()
+        if (len(tensors), len(values)) == before:
+            break
+    both = tensors & values
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id in both:
+            return node.lineno
+        if isinstance(node, (ast.BinOp, ast.Call, ast.AugAssign)):
+            used = _names(node, tensors)
+            if used & tensors and used & values and not _only_shown(node):
+                return node.lineno
+    return 0
+
+
+_NUMBERS = ("item", "tolist", "float", "int", "bool", "isclose", "allclose")
+
+
+def _names(node: ast.AST, tensors: set[str]) -> set[str]:
+    """Names in it, but for those of which a number is taken, such as a Value's data."""
+    found, waiting = set(), [node]
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _NUMBERS:
+                continue
+            case ast.Attribute(attr="data" | "grad", value=ast.Name(id=name)) if (
+                name not in tensors
+            ):
+                continue
+            case ast.Name(id=name):
+                found.add(name)
+        waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def _only_shown(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+
+
+_NARROW = ("float32", "float16", "longdouble", "float128", "int32", "int16", "int8") + (
+    *("uint8", "uint16", "uint32", "uint64", "intc"),
+)
 
 
 def _no_number(node: ast.expr, class_name: str) -> str | None:
@@ -144,94 +227,6 @@ def _of_other_classes(program: Program) -> Iterator[ast.AST]:
                     for node in ast.walk(statement):
                         if isinstance(node, ast.Name) and node.id == "self":
                             yield node
-
-
-def numpy_kinds(program: Program, gone: set[ast.AST]) -> str | None:
-    """Lists of ``.data`` in a program with NumPy, whose numbers look different in a list.
-
-    fastgrad reads ``np.float64`` back as float, which prints alike except in a collection.
-
-    Examples
-    --------
-    >>> code = "import numpy as np\\nprint([p.data for p in ps])"
-    >>> numpy_kinds(Program([ast.parse(code)]), set())
-    'NumPy numbers would look different in a list (line 2)'
-    """
-    if not program.imports(*ARRAYS):
-        return None
-    consumed: set[int] = set()
-    collected = {
-        node.func.value.id
-        for node in program.walk(gone)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "append"
-        and isinstance(node.func.value, ast.Name)
-        and any(map(_shows_kind, node.args))
-    }
-    for node in program.walk(gone):
-        match node:
-            case ast.Call(func=func, args=args):
-                name = getattr(func, "id", getattr(func, "attr", ""))
-                if name in CONSUMERS or name in ARRAY_MAKERS or _of_module(func):
-                    consumed.update(map(id, args))
-                if name in ("print", "str", "repr") and any(_name_of(a) in collected for a in args):
-                    return f"NumPy numbers would look different in a list (line {node.lineno})"
-                if name in ("print", "str", "repr", "format", "append", "extend") and any(
-                    isinstance(arg, (ast.Tuple, ast.Dict)) and _shows_kind(arg) for arg in args
-                ):
-                    return f"NumPy numbers would look different in a list (line {node.lineno})"
-                if name in ("type", "repr") and any(map(_shows_kind, args)):
-                    return f"NumPy numbers have another {name} (line {node.lineno})"
-            case ast.Attribute(
-                attr="item" | "dtype" | "shape" | "astype" as name, value=number
-            ) if _shows_kind(number):
-                return f"NumPy numbers have {name} (line {node.lineno})"
-            case ast.FormattedValue(value=value, conversion=114) if _shows_kind(value):  # !r
-                return f"NumPy numbers have another repr (line {node.lineno})"
-            case ast.List() | ast.ListComp() | ast.Dict() | ast.DictComp() | ast.Set():
-                if id(node) not in consumed and _shows_kind(node):
-                    return f"NumPy numbers would look different in a list (line {node.lineno})"
-    return None
-
-
-def _name_of(node: ast.expr) -> str:
-    """Of a name, or of a slice of it."""
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _of_module(func: ast.expr) -> bool:
-    return (
-        isinstance(func, ast.Attribute)
-        and isinstance(func.value, ast.Name)
-        and func.value.id in ("np", "numpy", "plt", "math", "statistics")
-    )
-
-
-def _shows_kind(node: ast.AST) -> bool:
-    """Does the expression hold a number of the kind that some ``.data`` or ``.grad`` has?"""
-    match node:
-        case ast.Attribute(attr="data" | "grad"):
-            return True
-        case ast.BinOp(left=left, right=right):
-            return _shows_kind(left) or _shows_kind(right)
-        case ast.UnaryOp(operand=operand):
-            return _shows_kind(operand)
-        case ast.IfExp(body=body, orelse=orelse):
-            return _shows_kind(body) or _shows_kind(orelse)
-        case ast.Call(func=ast.Name(id="round" | "abs"), args=[arg, *_]):
-            return _shows_kind(arg)
-        case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
-            return any(map(_shows_kind, elements))
-        case ast.ListComp(elt=element) | ast.SetComp(elt=element):
-            return _shows_kind(element)
-        case ast.Dict(values=values):
-            return any(map(_shows_kind, values))
-        case ast.DictComp(value=value):
-            return _shows_kind(value)
-    return False
 
 
 def identities(program: Program, gone: set[ast.AST]) -> str | None:

@@ -15,15 +15,15 @@ from libc.stdint cimport int32_t
 
 import copyreg
 
+from fastgrad.dialect cimport failure_hook, grad_kind
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
 from fastgrad.record cimport (
-    all_numbers, all_values, attributes_of, describe, failure_hook, handle, is_value, link_children,
-    number_from, number_of, operands_of, read_number, record, record_pooled, set_rule,
-    unusual_made,
+    all_numbers, all_values, attributes_of, describe, handle, is_value, link_children, number_from,
+    number_of, operands_of, read_number, record, record_pooled, set_rule, unusual_made,
 )
 from fastgrad.sweep cimport partials, push_alone, reverse
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU,
+    DATA_INT, DATA_NUMPY, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU,
     OP_LEAKY_RELU,
     OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_RELU_FLOAT, OP_RELU_LOCAL,
     OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, OP_TANH_EXP,
@@ -43,23 +43,37 @@ cdef extern from "kernels/handle.h":
 # ---- construction
 
 
-cdef inline void set_data(int32_t slot, double value, bint is_int) noexcept:
+cdef enum:
+    CONSTRUCTOR = 5  # after the operators, in Dialect.no_numpy_int
+
+
+cdef int read_data(object data, double *value, int *kind) except -1:
+    """Read the number that a constructor is given; returns 0 if it takes no such number."""
+    if not read_number(data, value, kind):
+        return 0
+    if kind[0] == DATA_INT | DATA_NUMPY and tape.dialect.no_numpy_int & (1 << CONSTRUCTOR):
+        return 0
+    kind[0] &= tape.dialect.kinds
+    return 1
+
+
+cdef inline void set_data(int32_t slot, double value, int kind) noexcept:
     if tape.dialect.frozen:
         tape.note_edit(slot)
     tape.val[slot] = value
-    tape.flags[slot] = (tape.flags[slot] & ~DATA_INT) | (DATA_INT if is_int else 0)
+    tape.flags[slot] = (tape.flags[slot] & ~(DATA_INT | (tape.numpy & DATA_NUMPY))) | kind
 
 
 cdef object new_leaf(object data):
     cdef double value = 0.0
-    cdef bint is_int = False
-    if not read_number(data, &value, &is_int):
+    cdef int kind = 0
+    if not read_data(data, &value, &kind):
         if failure_hook is not None:
             failure_hook("__init__", (data,), {})
         raise TypeError(f"data must be a number, got {describe(data)}")
     cdef object out = handle_alloc(&tape)
     check_room()
-    append_leaf(value, is_int and not tape.dialect.floats, handle(out))
+    append_leaf(value, kind, handle(out))
     return out
 
 
@@ -71,7 +85,7 @@ cdef object value_new(PyTypeObject *type, PyObject *args, PyObject *kwargs):
     else:
         out = handle_alloc_as(type)
     check_room()
-    append_leaf(0.0, True, handle(out))
+    append_leaf(0.0, DATA_INT, handle(out))
     if type is not tape.type:
         tape.flags[handle(out).slot] |= KEPT  # its type and state must not be lost
     return out
@@ -148,22 +162,22 @@ cdef class Value:
     def __init__(self, data, _children=(), _op="", label="", *,
                  children=(), op="", local_grads=()):
         cdef double value = 0.0
-        cdef bint is_int = False
+        cdef int kind = 0
         cdef int32_t slot
         children = all_values(_children or children)
         _op = _op if isinstance(_op, str) and _op else op or _op
         if not isinstance(_op, str):
             _op, local_grads = "", _op
         factors = all_numbers(local_grads, children) if len(local_grads) else None
-        if not read_number(data, &value, &is_int):
+        if not read_data(data, &value, &kind):
             raise TypeError(f"data must be a number, got {describe(data)}")
         slot = handle(self).slot
         if tape.flags[slot] & INNER or (children and tape.flags[slot] & USED):
             raise TypeError(f"{self!r} is part of a graph: make a new Value instead")
-        set_data(slot, value, is_int and not tape.dialect.floats)
-        entry_set_grad(&tape, slot, 0.0, tape.dialect.fresh)
+        set_data(slot, value, kind)
+        entry_set_grad(&tape, slot, 0.0, tape.dialect.fresh >> 1)
         if children and not (
-            tape.contexts and unusual_made(_op, number_from(value, is_int), children)
+            tape.contexts and unusual_made(_op, number_from(value, kind), children)
         ):
             link_children(self, children, factors)
         if _op:
@@ -182,27 +196,27 @@ cdef class Value:
     @data.setter
     def data(self, number):
         cdef double value = 0.0
-        cdef bint is_int = False
-        if not read_number(number, &value, &is_int):
+        cdef int kind = 0
+        if not read_number(number, &value, &kind):
             raise TypeError(f"data must be a number, got {describe(number)}")
         refuse_edit(handle(self).slot, "assigning .data")
-        set_data(handle(self).slot, value, is_int)
+        set_data(handle(self).slot, value, kind)
 
     @property
     def grad(self):
         """float or int: what backward passes have added up so far; may be assigned."""
         cdef int32_t slot = handle(self).slot
         guard(slot, "reading .grad of")
-        return number_from(tape.adj[slot], tape.flags[slot] & GRAD_INT)
+        return number_from(tape.adj[slot], grad_kind(slot))
 
     @grad.setter
     def grad(self, number):
         cdef double value = 0.0
-        cdef bint is_int = False
-        if not read_number(number, &value, &is_int):
+        cdef int kind = 0
+        if not read_number(number, &value, &kind):
             raise TypeError(f"grad must be a number, got {describe(number)}")
         refuse_edit(handle(self).slot, "assigning .grad")
-        entry_set_grad(&tape, handle(self).slot, value, is_int)
+        entry_set_grad(&tape, handle(self).slot, value, kind)
 
     @property
     def _prev(self):
@@ -269,7 +283,7 @@ cdef class Value:
 
     def __richcmp__(self, other, int comparison):
         cdef double x, y = 0.0
-        cdef bint is_int = False
+        cdef int kind = 0
         if comparison == Py_EQ or comparison == Py_NE or (
             tape.dialect.no_comparison & (1 << comparison)
         ):
@@ -278,7 +292,7 @@ cdef class Value:
         if is_value(other):
             guard(handle(other).slot, "comparing")
             y = tape.val[handle(other).slot]
-        elif not read_number(other, &y, &is_int):
+        elif not read_number(other, &y, &kind):
             return NotImplemented
         x = tape.val[handle(self).slot]
         if comparison == Py_LT:

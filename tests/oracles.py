@@ -270,6 +270,23 @@ def outputs_of(out):
     return out if isinstance(out, list) else [out]
 
 
+def state_of(program):
+    """What a call of a program that raises must leave as it was."""
+    return (
+        [(id(p), p.data, p.grad, type(p.grad)) for p in program.parameters],
+        repr(program),
+        len(program.signatures),
+    )
+
+
+def refused(call, kind, text):
+    """Check the error in full."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert type(caught.value) is kind
+    assert str(caught.value) == text
+
+
 def plain(number):
     """The Python number that a bool or a NumPy scalar reads back as."""
     if isinstance(number, np.generic):

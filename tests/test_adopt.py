@@ -68,6 +68,34 @@ def tree(v):
 print(tree((a * b).relu() - 2 * a + n / 4), type(n._children), type((-n)._children))
 print((a * b)._local_grads, (a**3)._local_grads, n._local_grads)
 """
+TWICE = """
+f = (a - b) * 3 - (a - 1) / b + (2 - a) / 4 - (-b)
+for _ in range(3):
+    f.backward()
+    show(a, b, f)
+"""
+SUB = "    def __sub__(self, other): return self + (-other)\n"
+OWN_SUB = """
+    def __sub__(self, other):
+        other = other if isinstance(other, Value) else Value(other)
+        out = Value(self.data - other.data, (self, other), '-')
+        def _backward():
+            self.grad += out.grad
+            other.grad -= out.grad
+        out._backward = _backward
+        return out
+"""
+DIVISION = "    def __truediv__(self, other): return self * other**-1\n"
+OWN_DIVISION = """
+    def __truediv__(self, other):
+        other = other if isinstance(other, Value) else Value(other)
+        out = Value(self.data / other.data, (self, other), '/')
+        def _backward():
+            self.grad += (1 / other.data) * out.grad
+            other.grad += (-self.data / other.data**2) * out.grad
+        out._backward = _backward
+        return out
+"""
 LABELS = """
 a.label = 'a'
 f = a * b; f.label = 'f'
@@ -233,6 +261,54 @@ for x in (0.5, -1.25, 0, 1e-9, 20.0, -300.0, 3):
             MICROGRAD, ("other if isinstance(other, Value) else Value(other)", "ensure(other)")
         ),
         PROGRAM,
+    ),
+    "helpers and constants below": (
+        variant(
+            LECTURE,
+            ("other if isinstance(other, Value) else Value(other)", "ensure(other)"),
+            ("self.grad = 1.0", "self.grad = SEED"),
+        ),
+        "SEED = 1.0\ndef is_value(x): return isinstance(x, Value)\n"
+        "def ensure(x): return x if is_value(x) else Value(x)\n" + PROGRAM,
+    ),
+    "own subtraction": (variant(MICROGRAD, (SUB, OWN_SUB)), PROGRAM + TWICE + DRAW),
+    "own subtraction, reflected": (
+        variant(MICROGRAD, (SUB, OWN_SUB), ("other + (-self)", "Value(other) - self")),
+        PROGRAM + TWICE,
+    ),
+    "own subtraction of microgpt": (
+        variant(
+            MICROGPT,
+            (
+                SUB,
+                "    def __sub__(self, other):\n"
+                "        other = other if isinstance(other, Value) else Value(other)\n"
+                "        return Value(self.data - other.data, (self, other), (1, -1))\n",
+            ),
+        ),
+        PROGRAM + TWICE,
+    ),
+    "own division": (variant(MICROGRAD, (DIVISION, OWN_DIVISION)), PROGRAM + TWICE),
+    "own negation": (
+        variant(MICROGRAD, ("    def __neg__(self): return self * -1\n", ""))
+        + function("__neg__", "-self.data", "-1"),
+        PROGRAM + TWICE,
+    ),
+    "logarithm with an epsilon": (
+        LECTURE + function("log", "math.log(self.data + 1e-8)", "1 / (self.data + 1e-8)"),
+        PROGRAM + "y = (a * a).log()\ny.backward()\nshow(a, y)",
+    ),
+    "another relu": (
+        variant(
+            MICROGRAD,
+            (RELU, "self.data if self.data > 0 else 0.25 * self.data, (self,), 'ReLU'"),
+            ("(out.data > 0)", "(1 if self.data > 0 else 0.25)"),
+        ),
+        PROGRAM,
+    ),
+    "root by a power": (
+        LECTURE + "    def sqrt(self): return self**0.5\n",
+        PROGRAM + "y = (a * a).sqrt()\ny.backward()\nshow(a, y)",
     ),
     "no isinstance in pow": (
         variant(

@@ -393,6 +393,25 @@ def test_failure(name):
     assert run.err.splitlines()[-1].endswith(last)
 
 
+def test_the_traceback_of_a_caught_error_shows_the_programs_frames():
+    program = """
+import logging, traceback
+def f(v): return v / 0
+for tried in (lambda: f(Value(1.0)), lambda: Value(1e3).exp(), lambda: Value(1) + 'x',
+              lambda: Value(1, (), lable=3), lambda: Value(1).nothing):
+    try:
+        tried()
+    except Exception as error:
+        traceback.print_exc()
+        logging.exception("failed")
+        print(traceback.format_exc(), *traceback.format_exception(error))
+        print(traceback.extract_tb(error.__traceback__))
+"""
+    run = both(LECTURE + program)
+    assert ".pyx" not in run.out
+    assert "in __truediv__" in run.out
+
+
 def test_caught_errors_leave_no_trace():
     program = """
 v = Value(1.0)

@@ -15,6 +15,7 @@ import pytest
 from oracles import same_number
 
 from fastgrad import tape
+from fastgrad.dialect import set_dialect
 from fastgrad.engine import Value
 
 INF, NAN = math.inf, math.nan
@@ -57,6 +58,16 @@ RELU_MAX_EDGES = [
     ((INF,), INF, (1,)),
 ]
 
+
+def subtract_at_once(a, b):
+    """As in a script whose ``__sub__`` is one operation."""
+    set_dialect(own_sub=True)
+    try:
+        return a - b
+    finally:
+        set_dialect()
+
+
 CASES = {
     "ADD": Case(
         "__add__",
@@ -76,6 +87,16 @@ CASES = {
             ((0.0, INF), NAN, (INF, 0.0)),
             ((-0.0, 3.0), -0.0, (3.0, 0.0)),
             ((1e200, -1e200), -INF, (-1e200, 1e200)),
+        ],
+    ),
+    "SUB": Case(
+        "__sub__",
+        subtract_at_once,
+        lambda a, b: a - b,
+        [
+            ((0.0, 0.0), 0.0, (1, -1)),
+            ((INF, INF), NAN, (1, -1)),
+            ((-1e308, 1e308), -INF, (1, -1)),
         ],
     ),
     "POW_CONST": Case(
@@ -446,7 +467,7 @@ def test_the_same_operand_on_both_sides(name):
         x = Value(1.5)
         out = CASES[name].call(x, x)
         out.backward()
-        want = {"ADD": 2, "MUL": 3.0, "POW": 1.5**1.5 * (1 + math.log(1.5))}.get(name, 1)
+        want = {"ADD": 2, "SUB": 0, "MUL": 3.0, "POW": 1.5**1.5 * (1 + math.log(1.5))}.get(name, 1)
         assert x.grad == pytest.approx(want, rel=1e-14)
         assert out._prev == {x}
     else:

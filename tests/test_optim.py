@@ -217,6 +217,16 @@ def test_with_a_program():
     assert (mean, w.data, b.data) == pytest.approx((0, 3, 1), abs=1e-2)
 
 
+def test_a_step_is_no_part_of_a_program():
+    w = Value(2.0)
+    w.grad = 1.0
+    optimizer = optim.SGD([w], lr=0.5)
+    for method in (optimizer.step, optimizer.zero_grad):
+        with pytest.raises(fastgrad.TraceError, match="inside of a program would happen once"):
+            fastgrad.compile(lambda x, *, method=method: method() or w * x)([1.0])
+        assert (w.data, w.grad) == (2.0, 1.0)
+
+
 def test_ten_thousand_parameters():
     """Whole vectors and what is left over are treated alike."""
     for count in (1, 2, 3, 4, 5, 10_001):

@@ -1,5 +1,6 @@
 """What programs compute: to the bit what the operators give sample by sample, and the gradients."""
 
+import math
 import random
 
 import numpy as np
@@ -223,3 +224,44 @@ def test_models(name, size):
     assert value == total / size
     assert np.all(np.abs(grads * size - want) <= 1e-12 * bounds)
     assert program.value_and_grad(xs)[1].tobytes() == grads.tobytes()
+
+
+# ---- Powers
+
+
+def special_bases():
+    """Where the fast powers must not be trusted: extremes, exact ones, powers of two."""
+    twos = 2.0 ** np.arange(-1074, 1024)
+    near = np.concatenate([np.nextafter(twos, 0), np.nextafter(twos, np.inf)])
+    whole = np.arange(1.0, 3000.0)
+    exact = np.concatenate([whole, whole**2, whole**3, 1 / whole, whole / 1024])
+    edges = np.array([0.0, np.inf, np.nan, 5e-324, 2.2250738585072014e-308, np.finfo(float).max])
+    return np.concatenate([twos, near, exact, edges])
+
+
+def ties(rng):
+    """Bases whose square or cube lies exactly between two doubles, and their neighbours."""
+    whole = [
+        2 * rng.integers(2**25, 2**26, 20_000) + 1,
+        2 * rng.integers(80_000, 2**17, 20_000) + 1,
+    ]
+    numbers = np.concatenate(whole).astype(float)
+    return np.concatenate([numbers, np.nextafter(numbers, 0), numbers / 3, 1 / numbers])
+
+
+@pytest.mark.parametrize("exponent", [2, 2.0, -1, 0.5, 3, -2, 1.5, 0, 1])
+def test_powers_are_libm_s(exponent):
+    rng = np.random.default_rng(int(exponent * 2) + 9)
+    any_bits = rng.integers(0, 2**64, 20_000, dtype=np.uint64).view(float)
+    any_bits = any_bits[~np.isnan(any_bits)]  # libm tells signaling ones apart, Python does not
+    moderate = [rng.uniform(0, scale, 20_000) for scale in (1.0, 2.0, 8.0, 1e3, 1e150)]
+    x = np.concatenate([special_bases(), ties(rng), any_bits, *moderate])
+    x = np.concatenate([x, -x])
+    got = fastgrad.compile(lambda v: v**exponent)(x)
+    for base, power in zip(x.tolist(), got.tolist(), strict=True):
+        try:
+            want = math.pow(base, exponent)
+        except (OverflowError, ValueError):  # IEEE's number instead of Python's error
+            with np.errstate(all="ignore"):
+                want = float(np.float64(base) ** np.float64(exponent))
+        assert bits(power) == bits(want), base.hex()

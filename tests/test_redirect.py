@@ -5,10 +5,13 @@ letter, on stdout and on stderr, and end with the same status. The status is als
 that a program that breaks in both ways alike is not taken for a pass.
 """
 
+import importlib.util
+import shutil
 import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
 
@@ -53,12 +56,13 @@ def run_by_both(*args, flags=(), stdin="one\ntwo\n"):
 
 
 @pytest.fixture
-def real(folder):
-    """Another micrograd, first on the path, which says so when it is imported."""
-    write(folder / "micrograd/__init__.py", "print('real')")
-    write(folder / "micrograd/engine.py", "Value = 'real Value'")
-    write(folder / "micrograd/nn.py", "MLP = 'real MLP'")
-    write(folder / "micrograd/value.py", "print('real value')")
+def real(folder, monkeypatch):
+    """Another micrograd, first of those installed, which says so when it is imported."""
+    monkeypatch.setenv("PYTHONPATH", str(folder / "installed"))
+    write(folder / "installed/micrograd/__init__.py", "print('real')")
+    write(folder / "installed/micrograd/engine.py", "Value = 'real Value'")
+    write(folder / "installed/micrograd/nn.py", "MLP = 'real MLP'")
+    write(folder / "installed/micrograd/value.py", "print('real value')")
 
 
 def test_every_form_of_import_is_redirected(real):
@@ -117,6 +121,35 @@ def test_scripts_and_modules_get_fastgrad(real, folder):
     write(folder / "script.py", "from micrograd.engine import Value; print(repr(Value(2) * 3))")
     for args in ["script.py"], ["-m", "script"]:
         assert python("-m", "fastgrad", *args) == ("Value(data=6, grad=0)\n", "", 0)
+
+
+@pytest.mark.parametrize("place", ["micrograd/engine.py", "work/micrograd/engine.py"])
+def test_a_micrograd_beside_the_program_is_its_own(real, folder, place):
+    write(folder / place, "Value = 'my Value'")
+    write(folder / place.replace("engine", "__init__"), "")
+    script = folder / place.replace("micrograd/engine.py", "script.py")
+    write(script, "from micrograd.engine import Value; print(Value)")
+    name = str(script.relative_to(folder))
+    runs = [[name]] if "/" in name else [[name], ["-m", "script"]]
+    for args in runs:
+        run = python("-m", "fastgrad", *args)
+        assert (run.out, run.status) == ("my Value\n", 0)
+        said = f"fastgrad: micrograd in {script.parent} left as written: it is not the original\n"
+        assert run.err == said
+        assert python("-m", "fastgrad", "--quiet", *args) == ("my Value\n", "", 0)
+
+
+def test_micrograds_own_text_beside_the_program_is_redirected(folder):
+    original = Path(importlib.util.find_spec("micrograd").origin).parent
+    shutil.copytree(original, folder / "micrograd")
+    write(folder / "data/micrograd/moons.csv", "no package")
+    write(folder / "script.py", "from micrograd.engine import Value; print(Value.__module__)")
+    write(folder / "data/script.py", "from micrograd.nn import MLP; print(MLP.__module__)")
+    assert python("-m", "fastgrad", "script.py") == ("fastgrad.engine\n", "", 0)
+    assert python("-m", "fastgrad", "data/script.py") == ("fastgrad.nn\n", "", 0)
+    engine = folder / "micrograd/engine.py"
+    engine.write_text(engine.read_text().replace("out.data > 0", "out.data >= 0"))
+    assert python("-m", "fastgrad", "--quiet", "script.py") == ("micrograd.engine\n", "", 0)
 
 
 # ---- scripts: {name: (exit status, code)}

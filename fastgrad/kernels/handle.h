@@ -90,10 +90,11 @@ static int handle_clear(PyObject *object)
 static Py_NO_INLINE int handle_setattro_rest(PyObject *object, PyObject *name, PyObject *value)
 {
     Tape *tape = handle_tape;
-    if (name == name_grad && value && PyLong_CheckExact(value) && Py_TYPE(object) == tape->type) {
+    if (name == name_grad && value && PyLong_CheckExact(value) && Py_TYPE(object) == tape->type
+        && !tape->tracing) {
         const double grad = PyLong_AsDouble(value); /* `p.grad = 0` is micrograd's idiom */
         if (grad == -1.0 && PyErr_Occurred()) return -1;
-        entry_set_grad(tape, ((Handle *)object)->slot, grad, 1);
+        entry_set_grad(tape, ((Handle *)object)->slot, grad, DATA_INT);
         return 0;
     }
     if (tape->dialect.may_set) {
@@ -118,11 +119,11 @@ static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
 {
     Tape *tape = handle_tape;
     const int32_t slot = ((Handle *)object)->slot;
-    if (value && PyFloat_CheckExact(value) && Py_TYPE(object) == tape->type) {
+    if (value && PyFloat_CheckExact(value) && Py_TYPE(object) == tape->type && !tape->tracing) {
         if (name == name_data) {
             if (tape->dialect.frozen) tape->note_edit(slot);
             tape->val[slot] = PyFloat_AS_DOUBLE(value);
-            tape->flags[slot] &= ~DATA_INT;
+            tape->flags[slot] &= ~(DATA_INT | (tape->numpy & DATA_NUMPY));
             return 0;
         }
         if (name == name_grad) {

@@ -3,16 +3,20 @@
  *   OP(NAME, label, operands, shown,
  *      value, d/dx, d/dy,
  *      int value?, int d/dx?, int d/dy?,
+ *      NumPy's value?, NumPy's d/dx?, NumPy's d/dy?,
  *      forward error, reverse error,
  *      domain of x, domain of y)
  *
  * In the expressions x and y are the operands' values and z is the entry's own; ix and iy are
- * nonzero where an operand is an int.  A row with one operand leaves y alone.  `shown` counts the
- * operands that `_prev` lists: the others are hidden constants (an exponent, a slope) and receive
- * no adjoint.  The int columns follow Python's rules for micrograd's closures, so that ints stay
- * ints.  The error columns say when Python's own float or math function would raise (the reverse
- * one may use px, the value of d/dx): eager calls honour them, replays follow IEEE.  A domain is an
- * open interval on which tests compare the partials with differences.
+ * nonzero where an operand is an int, nx and ny DATA_NUMPY where it is NumPy's.  A row with one
+ * operand leaves y alone.  `shown` counts the operands that `_prev` lists: the others are hidden
+ * constants (an exponent, a slope) and receive no adjoint.  The int columns follow Python's rules
+ * for micrograd's closures, so that ints stay ints.  NumPy's columns, for scripts with a Value of
+ * their own, follow theirs: arithmetic with an np.float64 gives one, a function of `math` does
+ * not; nr stands for what relu's derivative compares with 0 (Dialect.relu).  The error columns say
+ * when Python's own float or math function would raise (the reverse one may use px, the value of
+ * d/dx): eager calls honour them, replays follow IEEE.  A domain is an open interval on which tests
+ * compare the partials with differences.
  *
  * Limitations: values are float64, so an int is exact below 2**53 only.
  */
@@ -28,8 +32,11 @@
 #define ALWAYS_INLINE inline
 #endif
 
-/* Flags of an entry: its value, its adjoint reads as a Python int. */
-enum { DATA_INT = 1, GRAD_INT = 2 };
+/* Flags of an entry: its value, its adjoint reads as an int; as NumPy's, np.int64 if both. */
+enum { DATA_INT = 1, GRAD_INT = 2, DATA_NUMPY = 64, GRAD_NUMPY = 128 };
+
+/* What a script's derivative of relu compares with 0, for its kind: a number, or x or z. */
+enum { RELU_OF_NONE, RELU_OF_Z, RELU_OF_X };
 
 enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
 
@@ -38,63 +45,78 @@ enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
 /* Reverse rules of plain arithmetic that cannot fail: the sweep's inner loop calls no function. */
 #define FASTGRAD_LIGHT_OPS(OP)                                                                    \
   OP(ADD,        "+",          2, 2, x + y,               1.0,              1.0,                  \
-     ix && iy,            1,                    1,           0, 0, IN(-3, 3),    IN(-3, 3))       \
+     ix && iy,            1,                    1,           nx | ny,  0,  0,                     \
+                                                             0, 0, IN(-3, 3),    IN(-3, 3))       \
   OP(MUL,        "*",          2, 2, x * y,               y,                x,                    \
-     ix && iy,            iy,                   ix,          0, 0, IN(-3, 3),    IN(-3, 3))       \
+     ix && iy,            iy,                   ix,          nx | ny,  ny, nx,                    \
+                                                             0, 0, IN(-3, 3),    IN(-3, 3))       \
   OP(RELU,       "ReLU",       1, 1, x < 0 ? 0.0 : x,     z > 0,            0.0,                  \
-     ix || x < 0,         1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+     ix || x < 0,         1,                    0,           x < 0 ? 0 : nx,  nr,  0,             \
+                                                             0, 0, IN(0.1, 3),   IN(0, 0))        \
   OP(LEAKY_RELU, "leaky_relu", 2, 1, x < 0 ? y * x : x,   x > 0 ? 1.0 : y,  0.0,                  \
-     0,                   0,                    0,           0, 0, IN(-3, -0.1), IN(0, 1))        \
+     0,                   0,                    0,           x < 0 ? nx | ny : nx,  0,  0,        \
+                                                             0, 0, IN(-3, -0.1), IN(0, 1))        \
   OP(ABS,        "abs",        1, 1, fabs(x),             (x > 0) - (x < 0), 0.0,                 \
-     ix,                  1,                    0,           0, 0, IN(-3, -0.1), IN(0, 0))        \
+     ix,                  1,                    0,           nx,  0,  0,                          \
+                                                             0, 0, IN(-3, -0.1), IN(0, 0))        \
   OP(MAXIMUM,    "maximum",    2, 2, x >= y || x != x ? x : y,                                    \
      x >= y || x != x,    !(x >= y || x != x),                                                    \
-     x >= y || x != x ? ix : iy,  1,            1,           0, 0, IN(-3, 0),    IN(0.1, 3))      \
+     x >= y || x != x ? ix : iy,  1,            1,           x >= y || x != x ? nx : ny,  0,  0,  \
+                                                             0, 0, IN(-3, 0),    IN(0.1, 3))      \
   OP(MINIMUM,    "minimum",    2, 2, x <= y || x != x ? x : y,                                    \
      x <= y || x != x,    !(x <= y || x != x),                                                    \
-     x <= y || x != x ? ix : iy,  1,            1,           0, 0, IN(-3, 0),    IN(0.1, 3))      \
+     x <= y || x != x ? ix : iy,  1,            1,           x <= y || x != x ? nx : ny,  0,  0,  \
+                                                             0, 0, IN(-3, 0),    IN(0.1, 3))      \
   OP(EXP,        "exp",        1, 1, exp(x),              z,                0.0,                  \
-     0, 0, 0,   isinf(z) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,    IN(-3, 3),    IN(0, 0))        \
+     0, 0, 0,   0, 0, 0,   isinf(z) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                        \
+                                                                   IN(-3, 3),    IN(0, 0))        \
   OP(TANH,       "tanh",       1, 1, tanh(x),             1.0 - z * z,      0.0,                  \
-     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))
+     0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))
 
 /* Reverse rules that call libm or can fail. */
 #define FASTGRAD_LIBM_OPS(OP)                                                                     \
+  /* a - b of scripts where that is one operation; their rule cannot fail, but is rare. */        \
+  OP(SUB,        "-",          2, 2, x - y,               1.0,              -1.0,                 \
+     ix && iy,            1,                    1,           nx | ny,  0,  0,                     \
+                                                             0, 0, IN(-3, 3),    IN(-3, 3))       \
   OP(POW_CONST,  "**",         2, 1, pow(x, y),           pow_dx(x, y),     0.0,                  \
-     ix && iy && y >= 0,  ix && iy && y >= 1,   0,                                                \
+     ix && iy && y >= 0,  ix && iy && y >= 1,   0,           nx | ny,  nx | ny,  0,               \
      pow_error(x, y, z),  pow_dx_error(x, y, px),            IN(0.2, 3),   IN(-2, 3))             \
   OP(POW,        "**",         2, 2, pow(x, y),           pow_dx(x, y),     pow_dy(x, y, z),      \
-     ix && iy && y >= 0,  ix && iy && y >= 1,   0,                                                \
+     ix && iy && y >= 0,  ix && iy && y >= 1,   0,           nx | ny,  nx | ny,  nx | ny,         \
      pow_error(x, y, z),  pow_dx_error(x, y, px),            IN(0.2, 3),   IN(-2, 3))             \
   OP(LOG,        "log",        1, 1, log(x),              1.0 / x,          0.0,                  \
-     0, 0, 0,   x <= 0 ? ERROR_DOMAIN : 0,                                                        \
-                x == 0 ? ERROR_ZERO_DIVISION : 0,                  IN(0.2, 3),   IN(0, 0))        \
+     0, 0, 0,   0, nx, 0,  x <= 0 ? ERROR_DOMAIN : 0,                                             \
+                           x == 0 ? ERROR_ZERO_DIVISION : 0,       IN(0.2, 3),   IN(0, 0))        \
   OP(SQRT,       "sqrt",       1, 1, sqrt(x),             0.5 / z,          0.0,                  \
-     0, 0, 0,   x < 0 ? ERROR_DOMAIN : 0,                                                         \
-                z == 0 ? ERROR_ZERO_DIVISION : 0,                  IN(0.2, 3),   IN(0, 0))        \
+     0, 0, 0,   0, 0, 0,   x < 0 ? ERROR_DOMAIN : 0,                                              \
+                           z == 0 ? ERROR_ZERO_DIVISION : 0,       IN(0.2, 3),   IN(0, 0))        \
   OP(SIN,        "sin",        1, 1, sin(x),              cos(x),           0.0,                  \
-     0, 0, 0,   isinf(x) ? ERROR_DOMAIN : 0,                 0,    IN(-3, 3),    IN(0, 0))        \
+     0, 0, 0,   0, 0, 0,   isinf(x) ? ERROR_DOMAIN : 0,      0,    IN(-3, 3),    IN(0, 0))        \
   OP(COS,        "cos",        1, 1, cos(x),              -sin(x),          0.0,                  \
-     0, 0, 0,   isinf(x) ? ERROR_DOMAIN : 0,                 0,    IN(-3, 3),    IN(0, 0))        \
+     0, 0, 0,   0, 0, 0,   isinf(x) ? ERROR_DOMAIN : 0,      0,    IN(-3, 3),    IN(0, 0))        \
   OP(SIGMOID,    "sigmoid",    1, 1, sigmoid(x),          sigmoid_dx(x),    0.0,                  \
-     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
+     0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))        \
   OP(SOFTPLUS,   "softplus",   1, 1, softplus(x),         sigmoid(x),       0.0,                  \
-     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
+     0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))        \
   OP(GELU,       "gelu",       1, 1, gelu(x),             gelu_dx(x),       0.0,                  \
-     0, 0, 0,   0, 0,                                              IN(-3, 3),    IN(0, 0))        \
+     0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))        \
   /* As scripts write it: max(0, x); the same with a float as its partial; max(0.0, x). */        \
   OP(RELU_MAX,   "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
-     ix || !(x > 0),      1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+     ix || !(x > 0),      1,                    0,           x > 0 ? nx : 0,  nr,  0,             \
+                                                             0, 0, IN(0.1, 3),   IN(0, 0))        \
   OP(RELU_LOCAL, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
-     ix || !(x > 0),      0,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+     ix || !(x > 0),      0,                    0,           x > 0 ? nx : 0,  nr,  0,             \
+                                                             0, 0, IN(0.1, 3),   IN(0, 0))        \
   OP(RELU_FLOAT, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
-     ix && x > 0,         1,                    0,           0, 0, IN(0.1, 3),   IN(0, 0))        \
+     ix && x > 0,         1,                    0,           x > 0 ? nx : 0,  nr,  0,             \
+                                                             0, 0, IN(0.1, 3),   IN(0, 0))        \
   /* As scripts write it: (exp(2x) - 1) / (exp(2x) + 1), 1 / (1 + exp(-x)); both overflow. */     \
   OP(TANH_EXP,   "tanh",       1, 1, (exp(2 * x) - 1) / (exp(2 * x) + 1),  1.0 - z * z,  0.0,     \
-     0, 0, 0,   isinf(exp(2 * x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                          \
+     0, 0, 0,   0, 0, 0,   isinf(exp(2 * x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,               \
                                                                    IN(-3, 3),    IN(0, 0))        \
   OP(SIGMOID_EXP, "sigmoid",   1, 1, 1 / (1 + exp(-x)),   z * (1 - z),      0.0,                  \
-     0, 0, 0,   isinf(exp(-x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                             \
+     0, 0, 0,   0, 0, 0,   isinf(exp(-x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                  \
                                                                    IN(-3, 3),    IN(0, 0))
 
 #define FASTGRAD_OPS(OP) FASTGRAD_LIGHT_OPS(OP) FASTGRAD_LIBM_OPS(OP)
@@ -195,7 +217,8 @@ typedef struct {
 #define EXPAND(...) __VA_ARGS__
 static const OpRow op_rows[] = {
     {"LEAF", "", 0, 0, {0, 0, 0, 0}},
-#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, error, rerror, domx, domy)   \
+#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, n, ndx, ndy, error, rerror,  \
+           domx, domy)                                                                            \
     {#NAME, label, operands, shown, {EXPAND(domx), EXPAND(domy)}},
     FASTGRAD_OPS(OP)
 #undef OP
@@ -229,10 +252,22 @@ static inline int op_is_int(int op, int ix, int iy, double x, double y)
     return 0;
 }
 
+/* DATA_NUMPY if the value is NumPy's, else 0; so are `nx` and `ny`. */
+static inline int op_is_numpy(int op, int nx, int ny, double x, double y)
+{
+    switch (op) {
+#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, is_numpy, ...)               \
+    case OP_##NAME: return is_numpy;
+    FASTGRAD_OPS(OP)
+#undef OP
+    }
+    return 0;
+}
+
 static inline int op_error(int op, double x, double y, double z)
 {
     switch (op) {
-#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, error, ...)                  \
+#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, n, ndx, ndy, error, ...)     \
     case OP_##NAME: return error;
     FASTGRAD_OPS(OP)
 #undef OP
@@ -255,11 +290,12 @@ static inline double op_dx(int op, double x, double y, double z)
 /* One step of the reverse sweep: adds (partial * adj[i]) to the operands' adjoints, in micrograd's
  * order.  A sum stays an int while every contribution is one.  Zero adjoints are not skipped,
  * because 0 * inf is nan in micrograd too. */
-#define PUSH(NAME, label, operands, shown, value, dx, dy, i_, idx, idy, e_, error, ...)           \
+#define PUSH(NAME, label, operands, shown, value, dx, dy, i_, idx, idy, n_, ndx, ndy, e_, error,  \
+             ...)                                                                                 \
     case OP_##NAME: {                                                                             \
         const double px = dx, py = dy;                                                            \
         const int failed = error;                                                                 \
-        if (failed) return failed;                                                                \
+        if (failed && !anyway) return failed;                                                     \
         flags[a] &= (idx) ? keep : ~GRAD_INT;                                                     \
         adj[a] += px * g;                                                                         \
         if (shown == 2) {                                                                         \
@@ -267,7 +303,7 @@ static inline double op_dx(int op, double x, double y, double z)
             adj[b] += py * g;                                                                     \
         }                                                                                         \
         (void)py;                                                                                 \
-        return ERROR_NONE;                                                                        \
+        return failed;                                                                            \
     }
 #define PUSH_OPERANDS                                                                             \
     const double x = val[a], y = val[b], z = val[i], g = adj[i];                                  \
@@ -275,9 +311,9 @@ static inline double op_dx(int op, double x, double y, double z)
     const int keep = flags[i] | ~GRAD_INT; /* clears GRAD_INT unless adj[i] is an int */          \
     (void)ix, (void)iy, (void)x, (void)y, (void)z
 
-/* Any elementary op; returns an ERROR_ code, and then has done nothing. */
+/* Any elementary op; returns an ERROR_ code, and then has done nothing unless `anyway`. */
 static inline int op_push(int op, const double *val, double *adj, uint8_t *flags,
-                          int32_t a, int32_t b, int32_t i)
+                          int32_t a, int32_t b, int32_t i, int anyway)
 {
     PUSH_OPERANDS;
     switch (op) { FASTGRAD_OPS(PUSH) }
@@ -288,9 +324,28 @@ static inline int op_push(int op, const double *val, double *adj, uint8_t *flags
 static ALWAYS_INLINE int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
                                        int32_t a, int32_t b, int32_t i)
 {
+    enum { anyway = 0 };
     PUSH_OPERANDS;
     switch (op) { FASTGRAD_LIGHT_OPS(PUSH) }
     return ERROR_NONE;
+}
+
+/* Makes NumPy's the adjoints to which a step of the sweep adds NumPy's numbers. */
+static inline void op_push_numpy(int op, uint8_t *flags, int32_t a, int32_t b, int32_t i,
+                                 int relu)
+{
+    const int nx = flags[a] & DATA_NUMPY, ny = flags[b] & DATA_NUMPY, nz = flags[i] & DATA_NUMPY;
+    const int nr = relu == RELU_OF_X ? nx : relu == RELU_OF_Z ? nz : 0, g = flags[i] & GRAD_NUMPY;
+    switch (op) {
+#define OP(NAME, label, operands, shown, value, dx, dy, i_, idx, idy, n_, ndx, ndy, ...)          \
+    case OP_##NAME:                                                                               \
+        flags[a] |= (ndx) << 1 | g;                                                               \
+        if (shown == 2) flags[b] |= (ndy) << 1 | g;                                               \
+        break;
+    FASTGRAD_OPS(OP)
+#undef OP
+    }
+    (void)nx, (void)ny, (void)nr;
 }
 
 #endif

@@ -18,7 +18,8 @@
 #include <Python.h>
 #include "ops.h"
 
-/* Flags of an entry, after DATA_INT and GRAD_INT. */
+/* Flags of an entry, after DATA_INT and GRAD_INT.  The last two share their bits with DATA_NUMPY and
+ * GRAD_NUMPY: a program with fused entries has no Value of its own, and Tape.numpy is 0. */
 enum {
     INNER = 4, /* has operands */
     USED = 8,  /* is an operand: never missing, exact after a collection */
@@ -44,10 +45,14 @@ typedef struct Handle {
 typedef struct Dialect {
     uint8_t fresh;            /* GRAD_INT if a new grad is the int 0, 0 if it is 0.0 */
     uint8_t seed;             /* GRAD_INT if backward() starts from 1, 0 if from 1.0 */
-    uint8_t floats;           /* the constructor makes its data a float */
+    uint8_t kinds;            /* mask: 0 if the constructor makes all data floats, else 255 */
     uint8_t no_reflected;     /* a bit for each operator that takes no number on its left */
     uint8_t no_comparison;    /* a bit for each of Py_LT, ... */
     uint8_t no_value_power;   /* an exponent must be a number */
+    uint8_t own_sub;          /* a - b is one operation, not a + b * -1 */
+    uint8_t numpy;            /* np.float64 and np.int64 stay what they are */
+    uint8_t no_numpy_int;     /* a bit for each operator, and the constructor, that takes no np.int64 */
+    uint8_t relu;             /* RELU_OF_ what, for the kind of number that its derivative is */
     uint64_t frozen;          /* a bit for each op whose partials are those of its recording */
     PyObject *may_set;        /* may_set(handle, name) raises unless there is such a slot; or NULL */
 } Dialect;
@@ -75,16 +80,18 @@ typedef struct Tape {
     void (*note_edit)(int32_t slot); /* call before the data of an entry in a graph changes */
     int32_t stale_below;     /* entries below may have operands whose data has changed; else 0 */
     Dialect dialect;
+    uint8_t numpy;           /* DATA_NUMPY | GRAD_NUMPY once there are such numbers, else 0 */
     Handle *at_rest[HANDLES_AT_REST];
     int resting;
 } Tape;
 
-/* Assign an adjoint; to the one who sets it to 0 a fused entry's hidden partial sums are 0 too. */
-static inline void entry_set_grad(Tape *tape, int32_t slot, double grad, int is_int)
+/* Assign an adjoint of the kind that data with the flags `kind` would have; to the one who sets it to 0 a fused entry's hidden partial sums are 0 too. */
+static inline void entry_set_grad(Tape *tape, int32_t slot, double grad, int kind)
 {
+    const int fused = tape->numpy ? GRAD_NUMPY : grad == 0 ? SWEPT | ECHOES : 0;
     tape->adj[slot] = grad;
-    tape->flags[slot] &= ~(grad == 0 ? GRAD_INT | SWEPT | ECHOES : GRAD_INT);
-    if (is_int) tape->flags[slot] |= GRAD_INT;
+    tape->flags[slot] &= ~(GRAD_INT | fused);
+    tape->flags[slot] |= kind << 1;
 }
 
 /* A new handle without an entry (slot -1).  May run Python: the cyclic collector's finalizers. */

@@ -1,4 +1,4 @@
-"""Types of what Python sees of ``record.pyx``."""
+"""Types of what Python sees of ``dialect.pyx``."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +11,11 @@ def set_dialect(
     no_reflected: int = 0,
     no_comparison: int = 0,
     no_value_power: bool = False,
+    own_sub: bool = False,
     frozen: Iterable[str] = (),
+    numpy: Callable[[], object] | None = None,
+    no_numpy_int: int = 0,
+    relu: int = 0,
     may_set: Callable[[Any, str], object] | None = None,
     hook: Callable[..., None] | None = None,
 ) -> None: ...
