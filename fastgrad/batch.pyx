@@ -76,9 +76,14 @@ cdef class Batch:
         cdef Py_buffer view
         cdef int axis
         cdef int64_t size = 1
-        PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        try:
+            PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        except ValueError:  # dates, among others
+            return False
         try:
             if view.ndim == 0 or view.format[0] != c"d" or view.format[1]:
+                return False
+            if <size_t>view.buf % sizeof(double):
                 return False
             for axis in range(view.ndim):
                 if view.strides[axis] % <int64_t>sizeof(double):

@@ -206,7 +206,8 @@ cdef int touch_first(int32_t slot, int32_t start, int32_t *ids, Found *found) ex
 
 cdef list number_parameters(int32_t *ids, Found *found):
     cdef int64_t k
-    qsort(found.slots, found.size, sizeof(int32_t), by_slot)
+    if found.size:
+        qsort(found.slots, found.size, sizeof(int32_t), by_slot)
     for k in range(found.size):
         ids[found.slots[k]] = <int32_t>k + 1
     return [handle_of(found.slots[k]) for k in range(found.size)]

@@ -284,7 +284,7 @@ def refused(call, kind, text):
     with pytest.raises(kind) as caught:
         call()
     assert type(caught.value) is kind
-    assert str(caught.value) == text
+    assert str(caught.value) == text, str(caught.value)
 
 
 def plain(number):

@@ -34,7 +34,7 @@ ARGUMENTS = {
         (X, [1.0, 2.0, 3.0]),
         {},
         ValueError,
-        "y has 3 samples (shape (3,)), but x has 2: expected the same number",
+        "y has 3 samples (shape (3,)), but the arguments before have 2: expected the same number",
     ),
     "no batch axis": (
         (X, 1.5),
@@ -182,7 +182,7 @@ def test_indices(name, size, threads):
             refused(
                 lambda method=method, bad=bad: method(np.ones(size), bad),
                 IndexError,
-                f"sample {first}: i, {np.float64(BAD[name])!r} at place 1, is no index into the "
+                f"sample {first}: i, {BAD[name]!r} at place 1, is no index into the "
                 "values given to take(): expected a whole number from 0 to their number less 1",
             )
     assert state_of(program) == before

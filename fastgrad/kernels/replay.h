@@ -7,8 +7,8 @@
 
 #if defined(__clang__)
 #define NO_DEPENDENCE _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define NO_DEPENDENCE _Pragma("GCC ivdep")
+#else /* gcc unrolls loops over few lanes before it looks for vectors, unless told not to */
+#define NO_DEPENDENCE _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #endif
 
 /* The first sample that has a bad index, and which is its first: whatever threads do, the same.
