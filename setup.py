@@ -31,9 +31,9 @@ extensions = [
         extra_link_args=["-pthread"] if sys.platform == "linux" else [],
     )
     for name in (
-        *("tape", "trace", "dialect", "record", "sweep", "operators", "value", "layer"),
-        *("row", "formulas", "choices", "functional"),
-        *("recording", "fuse", "plan", "batch", "slots", "replay", "optim"),
+        *("tape", "trace", "contexts", "dialect", "record", "sweep", "operators", "value"),
+        *("layer", "row", "formulas", "choices", "functional", "recording", "fuse", "plan"),
+        *("batch", "examine", "slots", "replay", "optim"),
     )
 ]
 directives = {

@@ -5,6 +5,7 @@
 - ``optim`` has optimizers whose step is one C call;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
+- ``detect_anomaly()`` finds the line that gives the first nan or inf;
 - ``install()`` makes ``import micrograd`` give fastgrad in this process, and so does
   ``%load_ext fastgrad`` in Jupyter;
 - ``python -m fastgrad script.py`` runs a script that way, unchanged, also one that carries its
@@ -15,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fastgrad import functional
+from fastgrad.contexts import detect_anomaly
 from fastgrad.engine import Value, no_grad
 from fastgrad.redirect import install
 from fastgrad.trace import TraceError
@@ -28,6 +30,7 @@ __all__ = [
     "TraceError",
     "Value",
     "compile",
+    "detect_anomaly",
     "functional",
     "get_num_threads",
     "install",

@@ -4,7 +4,7 @@ The type itself is compiled (``value.pyx``) and open: ``Value.tanh = f`` and ``V
 work as on a Python class.  This file gives it the name under which it pickles and prints.
 """
 
-from fastgrad.record import no_grad
+from fastgrad.contexts import no_grad
 from fastgrad.value import Value
 
 __all__ = ["Value", "no_grad"]

@@ -11,7 +11,7 @@ from libc.math cimport fabs
 from libc.stdint cimport int64_t, uint8_t
 
 from fastgrad.record cimport (
-    apply, handle, handle_of, number_from, paused, raise_error_of, record_pooled,
+    apply, handle, handle_of, number_from, raise_error_of, record_pooled, unusual_sum,
 )
 from fastgrad.tape cimport (
     DATA_INT, INNER, KEPT, OP_ADD, OP_DETACH, OP_DOT, OP_EXP, OP_LOG, OP_MAXIMUM, OP_MUL,
@@ -94,7 +94,7 @@ cdef int32_t append_products(Row xs, Row ys) except -1:
         words[2 * k + 2] = ys.slots[k]
         is_int &= tape.flags[xs.slots[k]] & tape.flags[ys.slots[k]]
         kept |= (tape.flags[xs.slots[k]] | tape.flags[ys.slots[k]]) & KEPT
-    if tape.pauses and paused():
+    if tape.contexts and unusual_sum(tape.pool_size, xs.count, z):
         return append_leaf(z, is_int, NULL)
     for k in range(2 * xs.count + 1):
         tape.flags[words[k]] |= USED

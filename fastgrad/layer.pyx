@@ -15,7 +15,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
-from fastgrad.record cimport adopt, is_value, paused, read_number
+from fastgrad.contexts cimport CHECKED, PAUSED, modes, note_lines
+from fastgrad.record cimport adopt, is_value, read_number
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_RELU, OP_RUN, USED, Handle, append, append_leaf,
     entry_set_grad, handle_alloc, make_room, op_is_int, op_pool_words, op_value, tape, use_run,
@@ -250,11 +251,14 @@ def forward(layers, inputs):
         If it has the wrong length.
     """
     cdef int64_t entries = 0, words = 0, widest, k, width
+    cdef int32_t start
     cdef int32_t *buffer = NULL
     cdef double *numbers = NULL
     cdef Row row
     cdef Seat seat
     if not layers or not methods_are_plain():
+        return NotImplemented
+    if tape.contexts and modes() & CHECKED:  # sum by sum: an error shall name the term
         return NotImplemented
     # First everything that can run Python code, ...
     items = items_of(inputs)
@@ -284,12 +288,15 @@ def forward(layers, inputs):
         # ... then what does not: slots are held from here on.
         tape.pins += 1
         try:
+            start = tape.size
             row = Row(len(items), buffer, False, 0, False)
             find_inputs(&row, items, numbers)
             for seat in seats:
                 if seat.collections != tape.collections:
                     seat.find_slots()
                 record_layer(seat, &row, buffer if row.slots != buffer else buffer + widest)
+            if tape.contexts:
+                note_lines(start, tape.size)
             for k in range(width):
                 adopt(outputs[k], row.slots[k])
         finally:
@@ -365,7 +372,7 @@ cdef void find_inputs(Row *row, tuple items, const double *numbers) noexcept:
 cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:
     """Append a layer's entries; `row` then says where its outputs lie."""
     cdef PyObject **seen = seat.seen
-    cdef bint leaves = tape.pauses and paused()
+    cdef bint leaves = tape.contexts and modes() & PAUSED != 0
     cdef uint8_t flags = seat.use()
     cdef int64_t j, k
     row.ints = flags & DATA_INT  # perhaps: record_dot looks again

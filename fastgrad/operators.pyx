@@ -13,9 +13,10 @@ import sys
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t
 
+from fastgrad.contexts cimport CHECKED, modes
 from fastgrad.dialect cimport failure_hook, from_left, from_right, is_numpys
 from fastgrad.record cimport (
-    apply, describe, handle, is_value, number_from, read_number, record,
+    apply, describe, handle, is_value, number_from, raise_error_of, read_number, record,
     record_number,
 )
 from fastgrad.tape cimport (
@@ -129,9 +130,11 @@ cdef object of_number_and_value(int kind, double number, int of, object right):
 cdef double inverse(object left, double number, int of) except? -1.0:
     """number**-1 as Python computes it, which is not always 1 / number."""
     cdef double power = op_value(OP_POW_CONST, number, -1.0)
-    if (op_error(OP_POW_CONST, number, -1.0, power) != ERROR_NONE
-            or of == DATA_INT | DATA_NUMPY):
+    cdef int error = op_error(OP_POW_CONST, number, -1.0, power)
+    if error != ERROR_NONE or of == DATA_INT | DATA_NUMPY:
         divisor = number_from(number, of)
+        if error != ERROR_NONE and tape.contexts and modes() & CHECKED:
+            raise_error_of(OP_POW_CONST, divisor, -1, error, False)
         if of & DATA_NUMPY and failure_hook is not None:
             failure_hook("__truediv__", left, divisor)  # so the class's line warns, or raises
         else:

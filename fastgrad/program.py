@@ -14,6 +14,7 @@ Value, a random number) stays as it was at the trace.
 Threads: a program may be called from several threads; traces take turns.
 """
 
+import contextlib
 import functools
 import math
 import threading
@@ -23,9 +24,12 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fastgrad import trace
+from fastgrad.anomaly import located
 from fastgrad.arguments import Arguments, exact
 from fastgrad.batch import Batch, numbers_of
+from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
+from fastgrad.examine import examine
 from fastgrad.recording import Recording, freeze
 from fastgrad.replay import Parameters, Replay, processors
 from fastgrad.trace import TraceError
@@ -123,6 +127,7 @@ class _Traced:
         output: tuple[int, ...],
     ) -> None:
         self.replay = Replay(recording)
+        self.recording = recording  # with lines if they have been asked for
         self.static = static
         self.output = output
         self.places = everyones.places(own)
@@ -161,6 +166,12 @@ class Program:
         At most so many; `get_num_threads` if not given.
     parameters : iterable of Value, optional
         What shall come first in `Program.parameters`, in this order.
+    check_finite : bool
+        Whether each run first examines every sample, entry by entry, and raises FloatingPointError
+        at the first value or adjoint that is nan or inf: the error names the operation, its
+        operands, the line that recorded it and the sample. The examination runs without fusion,
+        lanes or threads and takes about ten times as long as the run. Any call inside of
+        `fastgrad.detect_anomaly` does the same.
 
     Raises
     ------
@@ -196,6 +207,7 @@ class Program:
         *,
         threads: int | None = None,
         parameters: Any = (),
+        check_finite: bool = False,
     ) -> None:
         if not callable(function):
             raise TypeError(f"compile needs a function, got {function!r}")
@@ -204,6 +216,7 @@ class Program:
             if not isinstance(value, Value):
                 raise TypeError(f"parameters must be Values, got {type(value).__name__} {value!r}")
         self.threads = None if threads is None else _checked_threads(threads)
+        self.check_finite = bool(check_finite)
         self._function: Callable[..., Any] | None = function
         self._call = Arguments.of(function)
         self._captured = _Captured(values)
@@ -212,7 +225,9 @@ class Program:
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
     @classmethod
-    def from_values(cls, inputs: Any, outputs: Any, *, threads: int | None = None) -> Self:
+    def from_values(
+        cls, inputs: Any, outputs: Any, *, threads: int | None = None, check_finite: bool = False
+    ) -> Self:
         """Make a program of a graph that is there already.
 
         Parameters
@@ -221,8 +236,9 @@ class Program:
             One item an argument: a leaf `Value`, or nested lists of them.
         outputs : Value or nested lists of Value
             All other leaves that they reach and that somebody holds are parameters.
-        threads : int, optional
-            As for `fastgrad.compile`.
+        threads, check_finite
+            As for `fastgrad.compile`; lines are known of what was recorded inside of
+            `fastgrad.detect_anomaly`.
 
         Returns
         -------
@@ -242,7 +258,7 @@ class Program:
         >>> Program.from_values([x], w * x)([3.0, 4.0])
         array([6., 8.])
         """
-        self = cls(_no_function, threads=threads)
+        self = cls(_no_function, threads=threads, check_finite=check_finite)
         self._function, self.__name__ = None, "from_values"
         shapes, leaves = [], []
         for number, argument in enumerate(inputs):
@@ -281,6 +297,9 @@ class Program:
             If the function cannot be recorded.
         IndexError
             If an index of `fastgrad.functional.take` or `cross_entropy` names nothing.
+        FloatingPointError
+            With ``check_finite=True`` or inside of `fastgrad.detect_anomaly`, if a value is nan or
+            inf.
         """
         if trace.is_tracing() and self._function is not None:
             return self._function(*args, **kwargs)
@@ -304,6 +323,8 @@ class Program:
         ------
         ValueError
             If the output is not one number a sample, or the batch is empty; else as a call.
+        FloatingPointError
+            As a call; also if an adjoint is nan or inf. No grad has been touched then.
         """
         traced, batch, names = self._prepare(args, kwargs, gradient=True)
         mean: float = self._run("add", traced, batch, names)[0]
@@ -365,6 +386,15 @@ class Program:
         if threads > 1 and replay.cost(mode != "forward") * batch.samples < SERIAL_NS:
             threads = 1
         try:
+            if self.check_finite or is_detecting():
+                self._examine(traced, batch, theta, mode != "forward")
+                if mode != "forward":  # into grads of their own first
+                    out = replay.run(
+                        batch, self._captured.reader, traced.places, theta, "return", threads
+                    )
+                    _check_sums(out[1])
+                    if mode == "return":
+                        return out
             return replay.run(batch, self._captured.reader, traced.places, theta, mode, threads)
         except IndexError as error:
             sample, column = error.args
@@ -379,6 +409,26 @@ class Program:
         raise IndexError(
             f"sample {sample}: {what} is no index into the values given to take(): expected a "
             "whole number from 0 to their number less 1"
+        )
+
+    def _examine(
+        self, traced: _Traced, batch: Batch, theta: np.ndarray | None, gradient: bool
+    ) -> None:
+        """Raise FloatingPointError at the first entry that is not finite."""
+        if theta is None:
+            theta = np.array([value.data for value in self._captured.values], dtype=np.float64)
+        if traced.places is not None:
+            theta = theta[traced.places]
+        found = examine(traced.recording, batch, theta, gradient)
+        if found is None:
+            return
+        sample, entry, what = found
+        if traced.recording.lines is None and self._function is not None:
+            with contextlib.suppress(Exception):  # of the user's function: then without lines
+                again, _, _ = self._record(traced.static, batch, lines=True)
+                traced.recording = traced.recording.with_lines_of(again)
+        raise FloatingPointError(
+            located(traced.recording.line(entry), f"in sample {sample}, {what}")
         )
 
     def _prepare(
@@ -404,6 +454,15 @@ class Program:
         return traced, batch, names
 
     def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> _Traced:
+        with _tracing:
+            lines = self.check_finite or is_detecting()
+            recording, own, output = self._record(static, batch, lines)
+            traced = _Traced(recording, own, self._captured, static, output)
+            return self._traced.setdefault(key, traced)
+
+    def _record(
+        self, static: tuple[tuple[str, Any], ...], batch: Batch, lines: bool
+    ) -> tuple[Recording, list[Value], tuple[int, ...]]:
         if self._function is None:
             known = ", ".join(str(one.shapes) for one in self.signatures) or "none"
             raise TraceError(
@@ -412,16 +471,14 @@ class Program:
             )
         with _tracing:
             try:  # Ctrl-C may come at any call
-                first, inputs = trace.begin(batch.example())
+                first, inputs = trace.begin(batch.example(), lines)
                 source = iter(inputs)
                 samples = [_nested(source, shape) for shape in batch.shapes]
                 result = self._function(*samples, **dict(static))
                 results, output = _flatten(result, "the function's result")
-                recording, own = freeze(first, inputs, results)
+                return *freeze(first, inputs, results), output
             finally:
                 trace.end()
-            traced = _Traced(recording, own, self._captured, static, output)
-            return self._traced.setdefault(key, traced)
 
     # ---- what it is
 
@@ -460,10 +517,11 @@ class Program:
         return {
             "name": self.__name__,
             "threads": self.threads,
+            "check_finite": self.check_finite,
             "call": self._call,
             "parameters": values,
             "traced": [
-                (key, one.replay.recording, one.places, one.static, one.output)
+                (key, one.recording, one.places, one.static, one.output)
                 for key, one in list(self._traced.items())
             ],
         }
@@ -471,6 +529,7 @@ class Program:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__name__ = state["name"]
         self.threads = state["threads"]
+        self.check_finite = state["check_finite"]
         self._function = None
         self._call = state["call"]
         self._captured = _Captured(state["parameters"])
@@ -483,7 +542,11 @@ class Program:
 
 
 def compile(
-    function: Callable[..., Any] | None = None, *, threads: int | None = None, parameters: Any = ()
+    function: Callable[..., Any] | None = None,
+    *,
+    threads: int | None = None,
+    parameters: Any = (),
+    check_finite: bool = False,
 ) -> Any:
     """Record a function on one sample, for whole batches: see `Program`.
 
@@ -493,7 +556,7 @@ def compile(
     ----------
     function : callable, optional
         A function of `Value` inputs.
-    threads, parameters
+    threads, parameters, check_finite
         As for `Program`.
 
     Returns
@@ -513,9 +576,19 @@ def compile(
     >>> double([1.0, 2.5])
     array([2., 5.])
     """
+    options = {"threads": threads, "parameters": parameters, "check_finite": check_finite}
     if function is None:
-        return functools.partial(Program, threads=threads, parameters=parameters)
-    return Program(function, threads=threads, parameters=parameters)
+        return functools.partial(Program, **options)
+    return Program(function, **options)
+
+
+def _check_sums(grads: np.ndarray) -> None:
+    """Raise FloatingPointError if samples' gradients that are finite have too large a sum."""
+    for place in np.flatnonzero(~np.isfinite(grads)):
+        raise FloatingPointError(
+            f"the gradient of parameters[{place}] became {float(grads[place])!r} when those of "
+            "the samples, each of them finite, were added up"
+        )
 
 
 def _no_function() -> None:

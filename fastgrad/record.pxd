@@ -1,7 +1,7 @@
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, INNER, KEPT, USED, Handle, Tape, append, append_leaf, check_room,
@@ -18,11 +18,15 @@ cdef int check_numpys(int op, int32_t a, int32_t b, double z, int kind) except -
 cdef int check_power(int op, int32_t a, int32_t b, int least, bint reverse) except -1
 cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) except -1
 cdef int raise_error_of(int op, object x, object y, int error, bint reverse) except -1
-cdef bint paused() noexcept
+cdef int unusual(int op, int32_t a, int32_t b, double z) except -1
+cdef int unusual_sum(int64_t at, int64_t count, double z) except -1
+cdef int unusual_made(str label, object number, tuple children) except -1
 cdef int keep(Handle *user, int32_t slot) except -1
 cdef int set_rule(Handle *handle, object rule) except -1
 cdef object handle_of(int32_t slot)
+cdef list operand_slots(int32_t slot)
 cdef list operands_of(int32_t slot)
+cdef str label_of(int32_t slot)
 cdef object number_of(int32_t slot)
 cdef dict attributes_of(object value)
 cdef int link_children(object self, tuple children, tuple factors) except -1
@@ -78,7 +82,7 @@ cdef inline int32_t apply(int op, int32_t a, int32_t b, Handle *owner) except -1
         if kind & DATA_NUMPY:
             check_numpys(op, a, b, z, kind)
         kind &= tape.dialect.kinds
-    if tape.pauses and paused():
+    if tape.contexts and unusual(op, a, b, z):
         return append_leaf(z, kind, owner)
     tape.flags[a] = flags_a | USED
     tape.flags[b] |= USED

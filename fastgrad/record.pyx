@@ -14,9 +14,6 @@ every entry that descends from it (flag KEPT) holds the handles of those operand
 of the graph is an ordinary Python graph, kept and collected as micrograd's is.
 """
 
-from contextlib import ContextDecorator
-from contextvars import ContextVar
-
 from cpython.float cimport PyFloat_Check
 from cpython.long cimport PyLong_Check
 from cpython.number cimport PyIndex_Check, PyNumber_Float, PyNumber_Index
@@ -25,15 +22,17 @@ from cpython.sequence cimport PySequence_Check
 from libc.math cimport fabs, isfinite
 from libc.stdint cimport int64_t
 
+from fastgrad.contexts cimport CHECKED, PAUSED, modes, note_line
 from fastgrad.dialect cimport data_kind, failure_hook, is_numpys, make_numpys, read_numpys
 from fastgrad.tape cimport (
     DATA_NUMPY, ERROR_DOMAIN, ERROR_OVERFLOW, ERROR_ZERO_DIVISION, GRAD_INT, OP_FIRST_POOLED,
     OP_LEAF, OP_LOCAL, OP_LOG, OP_MADE, OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE,
-    attributes_left_at, handle_track, make_room, op_is_numpy, op_rows, op_words,
+    attributes_left_at, handle_track, line_at, make_room, op_is_numpy, op_rows, op_words,
 )
 from fastgrad.trace cimport guard, is_tracer
 
-from fastgrad.trace import TraceError, user_line
+from fastgrad.anomaly import located, sum_text, value_text
+from fastgrad.trace import user_line
 
 
 # ---- numbers
@@ -120,8 +119,13 @@ cdef int raise_error(int op, int32_t a, int32_t b, int error, bint reverse) exce
     """
     cdef int numpys_a = data_kind(a) & DATA_NUMPY, numpys_b = data_kind(b) & DATA_NUMPY
     cdef bint both_ints = tape.flags[a] & tape.flags[b] & DATA_INT
+    cdef double z
     if is_tracer():
         return 0
+    if tape.contexts and modes() & CHECKED:
+        z = op_value(op, tape.val[a], tape.val[b])
+        if error != ERROR_DOMAIN or not isfinite(z):  # which powers of np.int64 are
+            raise_anomaly(op, a, b, z)
     x, y = number_of(a), number_of(b)
     if failure_hook is not None:
         failure_hook(op_rows[op].name.decode(), x, y, reverse)
@@ -138,6 +142,11 @@ cdef int raise_error_of(int op, object x, object y, int error, bint reverse) exc
     """The same for numbers that are not on the tape."""
     if is_tracer():
         return 0
+    if tape.contexts and modes() & CHECKED:
+        numbers = (x, y)[:op_rows[op].operands]
+        raise FloatingPointError(
+            located(user_line(), value_text(label_of_op(op), numbers, op_value(op, x, y)))
+        )
     if op == OP_POW or op == OP_POW_CONST:
         # Python's own spelling: -8.0 ** 0.5 would be -(8.0 ** 0.5).
         call = f"({x!r}) ** {y!r}" if x < 0 else f"{x!r} ** {y!r}"
@@ -158,9 +167,88 @@ cdef int raise_error_of(int op, object x, object y, int error, bint reverse) exc
     raise ValueError(f"{call}: {domain}")
 
 
+cdef str label_of_op(int op):
+    return op_rows[op].label.decode() or "a hand-made operation"
+
+
 cdef str describe(object thing):
     text = repr(thing)
     return f"{type(thing).__name__} {text if len(text) < 60 else text[:56] + ' ...'}"
+
+
+# ---- inside of no_grad and detect_anomaly
+
+
+cdef int unusual(int op, int32_t a, int32_t b, double z) except -1:
+    """What an operator does there before it appends `z`; is it to append a leaf?"""
+    cdef int here = modes()
+    if here & CHECKED and not isfinite(z):
+        raise_anomaly(op, a, b, z)
+    if here & PAUSED:
+        return 1
+    note_line(tape.size)
+    return 0
+
+
+cdef int unusual_sum(int64_t at, int64_t count, double z) except -1:
+    """The same for a DOT of so many terms, whose slots are in the pool from `at` on."""
+    cdef int here = modes()
+    if here & CHECKED and not isfinite(z):
+        slots = [tape.pool[at + k] for k in range(2 * count + 1)]
+        text = sum_text([number_of(slot) for slot in slots], z, origin_of(slots))
+        raise FloatingPointError(located(user_line(), text))
+    if here & PAUSED:
+        return 1
+    note_line(tape.size)
+    return 0
+
+
+cdef int unusual_made(str label, object number, tuple children) except -1:
+    """The same for a Value made by hand, whose line is noted when it is linked."""
+    cdef int here = modes()
+    cdef double z = number
+    if here & CHECKED and not isfinite(z):
+        tape.pins += 1
+        try:
+            slots = [handle(child).slot for child in children]
+            text = value_text(label or label_of_op(OP_MADE), [number_of(slot) for slot in slots],
+                              number, origin_of(slots))
+            raise FloatingPointError(located(user_line(), text))
+        finally:
+            tape.pins -= 1
+    return here & PAUSED
+
+
+cdef int raise_anomaly(int op, int32_t a, int32_t b, double z) except -1:
+    tape.pins += 1
+    try:
+        slots = [a, b][:op_rows[op].operands]
+        numbers = [number_of(slot) for slot in slots]
+        text = value_text(label_of_op(op), numbers, z, origin_of(slots))
+        raise FloatingPointError(located(user_line(), text))
+    finally:
+        tape.pins -= 1
+
+
+cdef str origin_of(list slots):
+    """What an operand is that was nan or inf before; nothing if there is none."""
+    cdef int32_t slot
+    for slot in slots:
+        if not isfinite(tape.val[slot]):
+            if not tape.flags[slot] & INNER:
+                return "a leaf"
+            return "a result whose data was set" if line_at(slot) else (
+                "from outside of detect_anomaly()"
+            )
+    return ""
+
+
+cdef str label_of(int32_t slot):
+    """What the operation of an entry is called, also by its maker."""
+    cdef Handle *owner = tape.owner[slot]
+    if owner != NULL and owner.attributes != NULL and "_op" in <dict>owner.attributes:
+        return str((<dict>owner.attributes)["_op"])
+    return label_of_op(tape.op[slot])
 
 
 # ---- handles of entries
@@ -369,6 +457,8 @@ cdef int link_children(object self, tuple children, tuple factors) except -1:
         slot = append(OP_LOCAL if local else OP_MADE, <int32_t>tape.pool_size, <int32_t>count,
                       tape.val[old], flags, handle(self))
         tape.pool_size += 2 * count if local else count
+        if tape.contexts:
+            note_line(slot)
         if flags & KEPT:
             keep(handle(self), slot)
     finally:
@@ -391,6 +481,8 @@ cdef object record_pooled(int op, tuple operands):
     slot = append(op, <int32_t>tape.pool_size, <int32_t>count, tape.val[handle(operands[0]).slot],
                   INNER | GRAD_INT | kept, handle(out))
     tape.pool_size += count
+    if tape.contexts:
+        note_line(slot)
     if kept:
         keep(handle(out), slot)
     return out
@@ -419,75 +511,3 @@ cdef tuple all_numbers(object factors, tuple children):
             "expected one for each child"
         )
     return tuple(numbers)
-
-
-# ---- no_grad
-
-
-current_pause = ContextVar("fastgrad_pause", default=None)
-
-
-class Pause:
-    """One ``with no_grad()``: a task or generator that inherits it sees when it has ended."""
-
-    __slots__ = ("is_open", "outer")
-
-    def __init__(self, outer):
-        self.is_open = True
-        self.outer = outer
-
-
-cdef bint paused() noexcept:
-    """Is this thread (or task) inside no_grad?  Asked only while some thread is."""
-    if is_tracer():  # what a program does is not up to where it happens to be traced
-        return False
-    pause = current_pause.get()
-    while pause is not None:
-        if pause.is_open:
-            return True
-        pause = pause.outer
-    return False
-
-
-class no_grad(ContextDecorator):
-    """Context manager and decorator under which operations give leaves.
-
-    Values computed inside have data but no operands: nothing is recorded behind them, and a
-    ``backward()`` that reaches them stops there.  Contexts nest.
-
-    Threads: applies to the thread (or asyncio task) that entered it alone.
-
-    Examples
-    --------
-    >>> from fastgrad import Value, no_grad
-    >>> w = Value(3.0)
-    >>> with no_grad():
-    ...     y = w * 2
-    >>> y._prev, (w * 2)._op
-    (set(), '*')
-    """
-
-    def __init__(self):
-        self._pauses = []
-
-    def _recreate_cm(self):
-        return type(self)()  # as a decorator it may run in several threads at once
-
-    def __enter__(self):
-        if is_tracer():
-            raise TraceError(
-                f"{user_line()}: no_grad() inside of a program: cut gradients by detach()"
-            )
-        pause = Pause(current_pause.get())
-        self._pauses.append(pause)
-        current_pause.set(pause)
-        tape.pauses += 1
-        return self
-
-    def __exit__(self, *error):
-        pause = self._pauses.pop()
-        pause.is_open = False
-        tape.pauses -= 1
-        if current_pause.get() is pause:
-            current_pause.set(pause.outer)
-        return False

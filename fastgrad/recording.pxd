@@ -9,6 +9,7 @@ cdef enum:  # kinds of leaves of a recording, beside OP_LEAF, a constant
 cdef class Recording:
     cdef readonly int64_t parameters, inputs, size
     cdef readonly object arrays  # op, a, b, val, pool, outputs, as NumPy arrays
+    cdef readonly object lines   # where it was recorded, or None
     cdef uint8_t *op
     cdef int32_t *a
     cdef int32_t *b

@@ -14,8 +14,17 @@ class Recording:
     output_count: int
     pool_size: int
     arrays: tuple[Any, ...]
+    lines: tuple[Any, tuple[str, ...]] | None
 
-    def __init__(self, parameters: int, inputs: int, arrays: tuple[Any, ...]) -> None: ...
+    def __init__(
+        self,
+        parameters: int,
+        inputs: int,
+        arrays: tuple[Any, ...],
+        lines: tuple[Any, tuple[str, ...]] | None = None,
+    ) -> None: ...
+    def line(self, entry: int) -> str | None: ...
+    def with_lines_of(self, other: Self) -> Self: ...
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]: ...
 
 def freeze(

@@ -20,8 +20,8 @@ from libc.stdlib cimport calloc, free, qsort, realloc
 
 from fastgrad.record cimport handle, handle_of
 from fastgrad.tape cimport (
-    INNER, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, op_words,
-    tape,
+    INNER, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines, line_at,
+    op_words, tape,
 )
 
 from fastgrad.trace import TraceError
@@ -36,13 +36,16 @@ cdef class Recording:
         How many there are.
     arrays : tuple of ndarray
         ``op`` uint8, ``a``, ``b`` int32, ``val`` float64, all as long; ``pool``, ``outputs`` int32.
+    lines : tuple (ndarray, tuple of str), optional
+        For each entry the place of its "file:line" in the tuple, or -1; None if none was noted.
     """
 
-    def __init__(self, parameters, inputs, arrays):
+    def __init__(self, parameters, inputs, arrays, lines=None):
         cdef uint8_t[::1] op = arrays[0]
         cdef int32_t[::1] a = arrays[1], b = arrays[2], pool = arrays[4], outputs = arrays[5]
         cdef double[::1] val = arrays[3]
         self.parameters, self.inputs, self.arrays = parameters, inputs, arrays
+        self.lines = lines
         self.size, self.output_count, self.pool_size = len(op), len(outputs), len(pool)
         self.op = &op[0]
         self.a, self.b = &a[0], &b[0]
@@ -51,7 +54,20 @@ cdef class Recording:
         self.outputs = &outputs[0]
 
     def __reduce__(self):
-        return Recording, (self.parameters, self.inputs, self.arrays)
+        return Recording, (self.parameters, self.inputs, self.arrays, self.lines)
+
+    def line(self, entry):
+        """The user's line that recorded an entry, as "file:line", or None."""
+        if self.lines is None or self.lines[0][entry] < 0:
+            return None
+        return self.lines[1][self.lines[0][entry]]
+
+    def with_lines_of(self, other):
+        """This recording with another's lines if that was recorded entry by entry alike."""
+        for k in (0, 1, 2, 4, 5):  # constants may differ
+            if not numpy.array_equal(self.arrays[k], other.arrays[k]):
+                return self
+        return Recording(self.parameters, self.inputs, self.arrays, other.lines)
 
 
 cdef struct Found:  # slots of parameters
@@ -86,6 +102,7 @@ def freeze(first, inputs, outputs):
         If a captured value is no leaf, or something was made by hand.
     """
     cdef int32_t *ids = <int32_t *>calloc(tape.size, sizeof(int32_t))
+    cdef int32_t end = tape.size  # finalizers may record while handles are made
     cdef Found found = Found(NULL, 0, 0)
     cdef int64_t count = 0, words = 0
     cdef int32_t start = -1 if first is None else first
@@ -97,7 +114,9 @@ def freeze(first, inputs, outputs):
             ids[handle(value).slot] = -2
         count = reach(start, outputs, ids, &found, &words)
         parameters = number_parameters(ids, &found)
-        return copy_entries(start, inputs, outputs, ids, found.size, count, words), parameters
+        copied = copy_entries(start, inputs, outputs, ids, found.size, count, words)
+        (<Recording>copied).lines = lines_of(ids, end, copied.size)
+        return copied, parameters
     finally:
         tape.pins -= 1
         free(ids)
@@ -241,6 +260,20 @@ cdef Recording copy_entries(
     for k in range(len(outputs)):
         copied.outputs[k] = ids[handle(outputs[k]).slot] - 1
     return copied
+
+
+cdef tuple lines_of(const int32_t *ids, int32_t end, int64_t size):
+    """What the tape has noted for the entries that have been copied."""
+    cdef int32_t slot
+    if not has_lines():
+        return None
+    known = {}
+    places = numpy.full(size, -1, numpy.int32)
+    for slot in range(end):
+        line = line_at(slot) if ids[slot] > 0 else None
+        if line is not None:
+            places[ids[slot] - 1] = known.setdefault(line, len(known))
+    return (places, tuple(known)) if known else None
 
 
 cdef int32_t copy_words(

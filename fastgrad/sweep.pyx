@@ -11,19 +11,24 @@ Invariant: marks are 0 before and after, also when a rule raises.  A sweep begun
 The local rules of elementary operations are expanded from ``kernels/ops.h``.
 """
 
-from libc.math cimport floor
+from libc.math cimport floor, isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from fastgrad.dialect cimport data_kind
-from fastgrad.record cimport check_power, number_from, number_of, raise_error
+from fastgrad.contexts cimport CHECKED, modes
+from fastgrad.dialect cimport data_kind, grad_kind
+from fastgrad.record cimport (
+    check_power, label_of, number_from, number_of, operand_slots, raise_error,
+)
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, ERROR_NONE, GRAD_INT, GRAD_NUMPY, INNER, OP_DOT, OP_FIRST_POOLED,
-    OP_LAST_LIGHT, OP_LOCAL, OP_RUN, RULE, SWEPT, Handle, Run, op_push, op_push_light,
-    op_push_numpy, op_rows, op_words, partial_sums, read_recorded, tape,
+    OP_LAST_LIGHT, OP_LOCAL, OP_RUN, RULE, SWEPT, Handle, Run, line_at, op_dx, op_push,
+    op_push_light, op_push_numpy, op_rows, op_words, partial_sums, read_recorded, tape,
 )
 from fastgrad.trace cimport guard, refuse_effect
+
+from fastgrad.anomaly import adjoint_text, located
 
 cdef extern from "Python.h":
     bint Py_EnterRecursiveCall(const char *where) noexcept  # true with RecursionError set
@@ -53,7 +58,7 @@ cdef int reverse(int32_t root) except -1:
     marks_taken = True
     tape.pins += 1
     try:
-        walk(root, own)
+        walk(root, own, tape.contexts and modes() & CHECKED != 0)
     finally:
         tape.pins -= 1
         free(own)
@@ -62,23 +67,25 @@ cdef int reverse(int32_t root) except -1:
     return 0
 
 
-cdef int walk(int32_t root, uint8_t *own) except -1:
+cdef int walk(int32_t root, uint8_t *own, bint checked) except -1:
     """Visit the entries that the root reaches, highest slot first."""
     cdef uint8_t *mark = tape.mark if own == NULL else own
-    cdef int32_t slot = root
+    cdef int32_t slot = root, stale
     cdef int64_t waiting = 1
     cdef Run last_run = Run(-1, 0)
     mark[root] = 1
     try:
         while True:
-            slot = descend(slot, mark, &waiting)
+            stale = root + 1 if checked or tape.numpy else tape.stale_below
+            slot = descend(slot, mark, &waiting, stale)
             if slot < 0:
                 return 0
-            if tape.flags[slot] & RULE:
-                waiting += mark_operands(slot, mark, &last_run)
+            waiting += mark_operands(slot, mark, &last_run)
+            if checked:
+                push_checked(slot, True)
+            elif tape.flags[slot] & RULE:
                 call_rule(slot)
             else:
-                waiting += mark_operands(slot, mark, &last_run)
                 push(slot)
             # Python code that ran meanwhile may have recorded, and so moved the arrays.
             mark = tape.mark if own == NULL else own
@@ -87,11 +94,13 @@ cdef int walk(int32_t root, uint8_t *own) except -1:
         raise
 
 
-cdef int32_t descend(int32_t slot, uint8_t *mark, int64_t *waiting_) noexcept:
+cdef int32_t descend(
+    int32_t slot, uint8_t *mark, int64_t *waiting_, int32_t stale
+) noexcept:
     """The sweep's inner loop: visit marked entries from `slot` down, marking their operands.
 
-    Returns the first whose rule is more than plain arithmetic on the operands as they are now,
-    its mark taken off, or -1 when none is waiting.
+    Returns the first whose rule is more than plain arithmetic on the operands as they are now, or
+    that lies below `stale`, its mark taken off, or -1 when none is waiting.
     """
     cdef const double *val = tape.val
     cdef double *adj = tape.adj
@@ -101,7 +110,6 @@ cdef int32_t descend(int32_t slot, uint8_t *mark, int64_t *waiting_) noexcept:
     cdef uint8_t *flags = tape.flags
     cdef int64_t waiting = waiting_[0]
     cdef int32_t left, right
-    cdef int32_t stale = tape.size if tape.numpy else tape.stale_below
     while waiting:
         if mark[slot]:
             mark[slot] = 0
@@ -169,6 +177,45 @@ cdef void clear_marks(uint8_t *mark, int32_t slot, int64_t waiting) noexcept:
         mark[slot] = 0
 
 
+# ---- inside of detect_anomaly
+
+
+cdef int push_alone(int32_t slot) except -1:
+    """An entry's own local rule, outside of a sweep."""
+    if not (tape.contexts and modes() & CHECKED):
+        return push(slot)
+    tape.pins += 1
+    try:
+        return push_checked(slot, False)
+    finally:
+        tape.pins -= 1
+
+
+cdef int push_checked(int32_t slot, bint by_user) except -1:
+    """Run a rule, the user-made one if there is one and `by_user`, and look at what it added."""
+    cdef int32_t operand
+    operands = operand_slots(slot)
+    before = [tape.adj[operand] for operand in operands]
+    if by_user and tape.flags[slot] & RULE:
+        call_rule(slot)
+    else:
+        push(slot)
+    for place, operand in enumerate(operands):
+        if not isfinite(tape.adj[operand]):
+            raise_adjoint(slot, place, tape.adj[operand], before[place])
+    return 0
+
+
+cdef int raise_adjoint(int32_t slot, int place, double became, double before) except -1:
+    """Raise FloatingPointError: an operand's adjoint is nan or inf, or would become so."""
+    slots = operand_slots(slot)
+    if tape.op[slot] < OP_FIRST_POOLED:  # hidden constants too
+        slots = [tape.a[slot], tape.b[slot]][:op_rows[tape.op[slot]].operands]
+    text = adjoint_text(label_of(slot), [number_of(operand) for operand in slots], place, became,
+                        before, number_from(tape.adj[slot], grad_kind(slot)))
+    raise FloatingPointError(located(line_at(slot), text))
+
+
 # ---- local rules
 
 
@@ -185,6 +232,8 @@ cdef int push(int32_t slot) except -1:
         error = op_push(tape.op[slot], tape.val, tape.adj, tape.flags, tape.a[slot],
                         tape.b[slot], slot, False)
         if error != ERROR_NONE:
+            if tape.contexts and modes() & CHECKED:
+                raise_would_be(slot)
             raise_error(tape.op[slot], tape.a[slot], tape.b[slot], error, True)
             op_push(tape.op[slot], tape.val, tape.adj, tape.flags, tape.a[slot], tape.b[slot],
                     slot, True)
@@ -192,6 +241,17 @@ cdef int push(int32_t slot) except -1:
             op_push_numpy(tape.op[slot], tape.flags, tape.a[slot], tape.b[slot], slot,
                           tape.dialect.relu)
     return 0
+
+
+cdef int raise_would_be(int32_t slot) except -1:
+    """The same where the rule itself has refused, and so has added nothing."""
+    cdef int32_t a = tape.a[slot]
+    cdef double dx = op_dx(tape.op[slot], tape.val[a], tape.val[tape.b[slot]], tape.val[slot])
+    tape.pins += 1
+    try:
+        raise_adjoint(slot, 0, tape.adj[a] + dx * tape.adj[slot], tape.adj[a])
+    finally:
+        tape.pins -= 1
 
 
 cdef int push_as_recorded(int32_t slot) except -1:

@@ -60,6 +60,7 @@ cdef extern from "kernels/ops.h":
     bint op_is_int(int op, bint ix, bint iy, double x, double y) noexcept nogil
     int op_is_numpy(int op, int nx, int ny, double x, double y) noexcept nogil
     int op_error(int op, double x, double y, double z) noexcept nogil
+    double op_dx(int op, double x, double y, double z) noexcept nogil
     int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
                       int32_t a, int32_t b, int32_t i) noexcept nogil
     int op_push(int op, const double *val, double *adj, uint8_t *flags,
@@ -115,7 +116,7 @@ cdef extern from "kernels/tape.h":
         int32_t counted
         uint64_t collections
         int pins
-        int pauses
+        int contexts
         int tracing
         Dialect dialect
         uint8_t numpy
@@ -140,6 +141,9 @@ cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
 cdef double *partial_sums(int32_t slot) except NULL
 cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) except -1
+cdef int set_line(int32_t slot, str line) except -1
+cdef str line_at(int32_t slot)
+cdef bint has_lines() noexcept
 
 
 # An operator that has found `tape.size <= tape.limit` may append this many entries.

@@ -43,6 +43,7 @@ tape.note_edit = note_edit
 cdef dict attic = {}  # attributes of a handle that died before its entry
 cdef dict echoes = {}  # bytearray: adjoints of the hidden partial sums of a fused entry
 cdef dict edits = {}  # list of (entries at the time, value, kind until then), for frozen partials
+cdef dict lines = {}  # "file:line" that recorded it, for detect_anomaly
 
 
 # ---- storage
@@ -297,6 +298,20 @@ cdef double *partial_sums(int32_t slot) except NULL:
     return <double *><char *>(<bytearray>echoes[slot])
 
 
+cdef int set_line(int32_t slot, str line) except -1:
+    """Remember which line recorded an entry."""
+    lines[slot] = line
+    return 0
+
+
+cdef str line_at(int32_t slot):
+    return lines.get(slot)
+
+
+cdef bint has_lines() noexcept:
+    return len(lines) > 0
+
+
 # These three run at a handle's death, so perhaps with an error on its way, and may run Python
 # code when they allocate: the error is put aside and the tape pinned meanwhile.
 
@@ -322,15 +337,15 @@ cdef void store_attributes(int32_t slot, Handle *handle) noexcept:
 
 cdef tuple take_tables():
     """Empty the tables before entries move."""
-    global attic, echoes, edits
+    global attic, echoes, edits, lines
     cdef PyObject *error[3]
-    if not attic and not echoes and not edits:
+    if not attic and not echoes and not edits and not lines:
         return None
     PyErr_Fetch(&error[0], &error[1], &error[2])
     tape.pins += 1
     try:
-        stored = (attic, echoes, edits)
-        attic, echoes, edits = {}, {}, {}
+        stored = (attic, echoes, edits, lines)
+        attic, echoes, edits, lines = {}, {}, {}, {}
         return stored
     finally:
         tape.pins -= 1
@@ -346,7 +361,7 @@ cdef void put_back(
     PyErr_Fetch(&error[0], &error[1], &error[2])
     tape.pins += 1
     try:
-        for old, new in zip(stored, (attic, echoes, edits)):
+        for old, new in zip(stored, (attic, echoes, edits, lines)):
             for slot, kept in old.items():
                 slot = renumber(slot, first_dead, moved)
                 if slot >= 0:

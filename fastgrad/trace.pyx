@@ -74,13 +74,15 @@ def user_line():
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def begin(numbers):
+def begin(numbers, lines=False):
     """Begin a trace.
 
     Parameters
     ----------
     numbers : list of float
         The example's inputs.
+    lines : bool
+        Whether entries remember the line of the user's code that recorded them.
 
     Returns
     -------
@@ -109,7 +111,8 @@ def begin(numbers):
         tape.pins -= 1
         raise
     tracer = PyThread_get_thread_ident()
-    tape.tracing = 1
+    tape.tracing = 2 if lines else 1
+    tape.contexts += tape.tracing == 2
     set_conversions(tape.type, to_float, to_int, to_bool)
     return first, inputs
 
@@ -118,6 +121,7 @@ def end():
     """End the trace, if this thread has one under way: entries may move again."""
     if is_tracer():
         set_conversions(tape.type, NULL, NULL, NULL)
+        tape.contexts -= tape.tracing == 2
         tape.tracing = 0
         tape.pins -= 1
 

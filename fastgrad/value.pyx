@@ -19,9 +19,9 @@ from fastgrad.dialect cimport failure_hook, grad_kind
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
 from fastgrad.record cimport (
     all_numbers, all_values, attributes_of, describe, handle, is_value, link_children, number_from,
-    number_of, operands_of, paused, read_number, record, record_pooled, set_rule,
+    number_of, operands_of, read_number, record, record_pooled, set_rule, unusual_made,
 )
-from fastgrad.sweep cimport partials, push, reverse
+from fastgrad.sweep cimport partials, push_alone, reverse
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU,
     OP_LEAKY_RELU,
@@ -176,7 +176,9 @@ cdef class Value:
             raise TypeError(f"{self!r} is part of a graph: make a new Value instead")
         set_data(slot, value, kind)
         entry_set_grad(&tape, slot, 0.0, tape.dialect.fresh >> 1)
-        if children and not (tape.pauses and paused()):
+        if children and not (
+            tape.contexts and unusual_made(_op, number_from(value, kind), children)
+        ):
             link_children(self, children, factors)
         if _op:
             self._op = _op
@@ -264,7 +266,7 @@ cdef class Value:
         """Add this entry's contributions to its operands' grads."""
         guard(handle(self).slot, "running _backward() of")
         refuse_effect("_backward()")
-        push(handle(self).slot)
+        push_alone(handle(self).slot)
 
     @property
     def __dict__(self):
@@ -571,6 +573,8 @@ cdef class Value:
         ZeroDivisionError, OverflowError, ValueError
             Where Python's float would, in the derivative of a power, logarithm or root; the
             entries above have then passed their gradients on, the others not.
+        FloatingPointError
+            Inside of `fastgrad.detect_anomaly`, where a grad would become nan or inf.
 
         Examples
         --------

@@ -275,6 +275,18 @@ static inline int op_error(int op, double x, double y, double z)
     return ERROR_NONE;
 }
 
+/* The partial by x alone, also where op_push would return an error. */
+static inline double op_dx(int op, double x, double y, double z)
+{
+    (void)z;
+    switch (op) {
+#define OP(NAME, label, operands, shown, value, dx, ...) case OP_##NAME: return dx;
+    FASTGRAD_OPS(OP)
+#undef OP
+    }
+    return 0.0;
+}
+
 /* One step of the reverse sweep: adds (partial * adj[i]) to the operands' adjoints, in micrograd's
  * order.  A sum stays an int while every contribution is one.  Zero adjoints are not skipped,
  * because 0 * inf is nan in micrograd too. */

@@ -72,8 +72,8 @@ typedef struct Tape {
     int32_t counted;         /* ... entries above this, not yet counted */
     uint64_t collections;    /* so that cached slots know when they are old */
     int pins;                /* somebody holds slots (a sweep, say): entries must not move */
-    int pauses;              /* no_grad contexts open in any thread */
-    int tracing;             /* a program is being traced (trace.pyx) */
+    int contexts;            /* no_grad, detect_anomaly, ... open in any thread (contexts.pyx) */
+    int tracing;             /* 1: a program is being traced (trace.pyx), 2: with its lines */
     PyTypeObject *type;      /* Value */
     void (*root_died)(void);
     void (*store_attributes)(int32_t slot, Handle *);

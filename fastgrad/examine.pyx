@@ -1,0 +1,232 @@
+"""The examination: a program run entry by entry until a value or an adjoint is nan or inf.
+
+The plain run of a program is fused, shares entries and keeps no lines; this one takes the recording
+as it was made, one sample after the other: forward in order, then in reverse.  It looks at every
+entry, so what a later one hides is found too (1 / inf is 0).
+
+Invariant: values are those of the plain run, to the last bit; adjoints are those of one sample.
+
+Leaves are not looked at: nan or inf in the data is found in the first entry that passes it on.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport floor, isfinite
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from fastgrad.batch cimport Batch
+from fastgrad.recording cimport OP_INPUT, OP_PARAMETER, Recording
+from fastgrad.tape cimport (
+    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_TAKE, OP_WHERE, op_push,
+    op_rows, op_value, op_words,
+)
+
+from fastgrad.anomaly import adjoint_text, sum_text, value_text
+
+
+cdef enum:
+    NOTHING = -1    # is wrong with the sample
+    BAD_INDEX = -2  # which the plain run reports
+
+
+@cython.auto_pickle(False)
+cdef class _Examination:
+    """What one run works in."""
+
+    cdef Recording recording
+    cdef double *val
+    cdef double *adj
+    cdef uint8_t *flags
+    cdef int32_t place  # of the operand whose adjoint is wrong
+
+    def __cinit__(self, Recording recording, const double[::1] theta):
+        cdef int64_t k, size = recording.size
+        self.recording = recording
+        self.val = <double *>calloc(size, sizeof(double))
+        self.adj = <double *>calloc(size, sizeof(double))
+        self.flags = <uint8_t *>calloc(size, 1)  # no entry is an int
+        if self.val == NULL or self.adj == NULL or self.flags == NULL:
+            raise MemoryError(f"no memory to examine a program of {size} entries")
+        for k in range(size):
+            self.val[k] = recording.val[k]
+            if recording.op[k] == OP_PARAMETER:
+                self.val[k] = theta[recording.a[k]]
+
+    def __dealloc__(self):
+        free(self.val)
+        free(self.adj)
+        free(self.flags)
+
+    cdef int32_t forward(
+        self, const double *const *inputs, const int64_t *strides, int64_t sample
+    ) noexcept nogil:
+        """Compute a sample's values; returns the first entry that is not finite, or NOTHING."""
+        cdef double *val = self.val
+        cdef int32_t i, a, b
+        cdef int op
+        for i in range(<int32_t>self.recording.parameters, <int32_t>self.recording.size):
+            op, a, b = self.recording.op[i], self.recording.a[i], self.recording.b[i]
+            if op == OP_LEAF:
+                continue
+            if op == OP_INPUT:
+                val[i] = inputs[a][sample * strides[a]]
+                continue
+            if op < OP_FIRST_POOLED:
+                val[i] = op_value(op, val[a], val[b])
+            elif not pooled_value(op, val, self.recording.pool + a, b, &val[i]):
+                return BAD_INDEX
+            if not isfinite(val[i]):
+                return i
+        return NOTHING
+
+    cdef int32_t reverse(self) noexcept nogil:
+        """Compute its adjoints; returns the first entry whose rule gives one that is not finite."""
+        cdef double *adj = self.adj
+        cdef int32_t i, a, b, size = <int32_t>self.recording.size
+        cdef int op
+        memset(adj, 0, size * sizeof(double))
+        adj[self.recording.outputs[0]] = 1.0
+        for i in range(size - 1, <int32_t>self.recording.parameters - 1, -1):
+            op, a, b = self.recording.op[i], self.recording.a[i], self.recording.b[i]
+            if op == OP_LEAF or op == OP_INPUT:
+                continue
+            if op >= OP_FIRST_POOLED:
+                self.place = push_pooled(op, self.val, adj, self.recording.pool + a, b,
+                                         adj[i])
+                if self.place >= 0:
+                    return i
+                continue
+            # Where Python would raise, this gives nan or inf.
+            op_push(op, self.val, adj, self.flags, a, b, i, True)
+            self.place = 0 if not isfinite(adj[a]) else 1
+            if not isfinite(adj[a]) or (op_rows[op].shown == 2 and not isfinite(adj[b])):
+                return i
+        return NOTHING
+
+    cdef list operands(self, int32_t i):
+        """Of an entry, hidden constants too."""
+        cdef Recording r = self.recording
+        cdef int32_t *words = r.pool + r.a[i]
+        cdef int64_t k
+        if r.op[i] < OP_FIRST_POOLED:
+            return [r.a[i], r.b[i]][:op_rows[r.op[i]].operands]
+        if r.op[i] == OP_TAKE:
+            return [words[0], words[1 + <int64_t>self.val[words[0]]]]
+        return [words[k] for k in range(op_words(r.op[i], r.b[i]))]
+
+    cdef str text_of_value(self, int32_t i):
+        cdef int32_t slot
+        origin = ""
+        places = self.operands(i)
+        for slot in places:
+            if not isfinite(self.val[slot]):
+                origin = {OP_INPUT: "an input", OP_PARAMETER: "a parameter"}.get(
+                    self.recording.op[slot], "a constant"
+                )
+                break
+        numbers = [self.val[slot] for slot in places]
+        if self.recording.op[i] == OP_DOT:
+            return sum_text(numbers, self.val[i], origin)
+        label = op_rows[self.recording.op[i]].label.decode()
+        return value_text(label, numbers, self.val[i], origin)
+
+    cdef str text_of_adjoint(self, int32_t i):
+        cdef int32_t slot
+        places = self.operands(i)
+        return adjoint_text(
+            op_rows[self.recording.op[i]].label.decode(), [self.val[slot] for slot in places],
+            self.place, self.adj[<int32_t>places[self.place]], 0.0, self.adj[i]
+        )
+
+
+cdef bint pooled_value(
+    int op, const double *val, const int32_t *words, int64_t count, double *z
+) noexcept nogil:
+    """The value of an n-ary entry; false if its index names nothing."""
+    cdef double index
+    cdef int64_t k
+    if op == OP_DOT:
+        z[0] = val[words[0]]
+        for k in range(count):
+            z[0] += val[words[2 * k + 1]] * val[words[2 * k + 2]]
+    elif op == OP_DETACH:
+        z[0] = val[words[0]]
+    elif op == OP_WHERE:
+        z[0] = val[words[1] if val[words[0]] != 0 else words[2]]
+    elif op == OP_ARGMAX:
+        index = val[words[0]]
+        z[0] = 0
+        for k in range(1, count):
+            if op_value(OP_MAXIMUM, index, val[words[k]]) != index and index == index:
+                index = val[words[k]]
+                z[0] = k
+    else:  # OP_TAKE
+        index = val[words[0]]
+        if not 0 <= index < count - 1 or index != floor(index):
+            return False
+        z[0] = val[words[1 + <int64_t>index]]
+    return True
+
+
+cdef int32_t push_pooled(
+    int op, const double *val, double *adj, const int32_t *words, int64_t count, double g
+) noexcept nogil:
+    """The rule of an n-ary entry; returns the first operand whose adjoint is not finite, or -1."""
+    cdef int64_t k, taken
+    cdef int32_t w, x
+    if op == OP_DOT:
+        for k in range(count - 1, -1, -1):
+            w, x = words[2 * k + 1], words[2 * k + 2]
+            if k == 0:
+                adj[words[0]] += g
+            adj[w] += val[x] * g
+            adj[x] += val[w] * g
+        for k in range(2 * count + 1):
+            if not isfinite(adj[words[k]]):
+                return <int32_t>k
+    elif op == OP_TAKE or op == OP_WHERE:
+        if op == OP_TAKE:
+            taken = 1 + <int64_t>val[words[0]]
+        else:
+            taken = 1 if val[words[0]] != 0 else 2
+        adj[words[taken]] += g
+        if not isfinite(adj[words[taken]]):
+            return 1 if op == OP_TAKE else <int32_t>taken  # as `operands` lists them
+    return -1
+
+
+def examine(recording, Batch batch, theta, gradient):
+    """Run a recording entry by entry, until one is not finite.
+
+    Parameters
+    ----------
+    recording : Recording
+    batch : Batch
+    theta : ndarray, shape (parameters,)
+    gradient : bool
+        Whether to run in reverse too.
+
+    Returns
+    -------
+    None or (int, int, str)
+        The sample, the entry, and what was found there.
+    """
+    cdef _Examination run = _Examination(recording, theta)
+    cdef int64_t sample
+    cdef int32_t entry
+    cdef bint backwards = gradient, in_reverse
+    for sample in range(batch.samples):
+        PyErr_CheckSignals()
+        with nogil:
+            entry = run.forward(batch.starts, batch.strides, sample)
+            in_reverse = entry == NOTHING and backwards
+            if in_reverse:
+                entry = run.reverse()
+        if entry == BAD_INDEX:
+            return None
+        if entry >= 0:
+            text = run.text_of_adjoint(entry) if in_reverse else run.text_of_value(entry)
+            return sample, entry, text
+    return None
