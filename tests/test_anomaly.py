@@ -16,6 +16,7 @@ from oracles import node, pass_on
 
 import fastgrad
 from fastgrad import TraceError, Value, detect_anomaly, functional, nn, no_grad, tape
+from fastgrad.dialect import set_dialect
 
 NAN, INF = math.nan, math.inf
 DOCS = Path(__file__).parents[1] / "docs" / "anomalies.md"
@@ -84,6 +85,29 @@ def test_an_operation_that_gives_nan_or_inf(function, text, monkeypatch):
     monkeypatch.setattr(random, "uniform", lambda low, high: 0.5)
     with detect_anomaly():
         assert message(function) == f"{line_of(function)}: {text}"
+
+
+NUMPYS = [
+    (lambda: Value(np.float64(1e200)) * 1e200, FloatingPointError, "* gave inf from"),
+    (lambda: Value(np.float64(0.0)).log(), FloatingPointError, "log gave -inf from"),
+    (lambda: Value(3.0) / np.float64(0.0), FloatingPointError, "** gave inf from"),
+    (lambda: Value(np.float64(INF)) + 1, FloatingPointError, "is a leaf"),
+    (lambda: (Value(np.float64(0.0)) ** 0.5).backward(), FloatingPointError, "became inf"),
+    (lambda: Value(np.int64(2)) ** np.int64(-1), ValueError, "no negative powers"),
+    (lambda: (Value(np.int64(2)) ** np.int64(0)).backward(), ValueError, "no negative powers"),
+]
+
+
+@pytest.mark.parametrize("function, kind, text", NUMPYS)
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_numpy_in_a_scripts_own_class(function, kind, text):
+    """They warn and go on by themselves; an np.int64 that has no such power is no anomaly."""
+    set_dialect(int_grad=False, int_seed=False, numpy=lambda: None)
+    try:
+        with detect_anomaly(), pytest.raises(kind, match=re.escape(text)):
+            function()
+    finally:
+        set_dialect()
 
 
 def test_the_line_is_that_of_the_innermost_function():
