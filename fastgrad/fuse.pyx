@@ -152,6 +152,17 @@ cdef int number(Fused graph, Recording recording) except -1:
     return 0
 
 
+cdef inline int power_op(double exponent) noexcept:
+    """The op of a power with this exponent."""
+    if exponent == 2.0:
+        return OP_SQUARE
+    if exponent == -1.0:
+        return OP_INVERSE
+    if exponent == 0.5:
+        return OP_ROOT
+    return OP_CUBE if exponent == 3.0 else OP_POW_CONST
+
+
 cdef int copy_node(Fused graph, Recording recording, int32_t old, const int32_t *ids) except -1:
     """Write an entry as node number `size`, with its operands' new numbers and its marks."""
     cdef int32_t node = graph.size, a = recording.a[old], b = recording.b[old], swap
@@ -178,8 +189,8 @@ cdef int copy_node(Fused graph, Recording recording, int32_t old, const int32_t 
         if op_rows[op].shown == 2:
             marks |= graph.marks[b]
         if op == OP_POW_CONST and graph.op[b] == OP_LEAF:
-            if graph.val[b] in (2.0, -1.0, 0.5, 3.0):
-                op = {2.0: OP_SQUARE, -1.0: OP_INVERSE, 0.5: OP_ROOT, 3.0: OP_CUBE}[graph.val[b]]
+            op = power_op(graph.val[b])
+            if op != OP_POW_CONST:
                 b = a
         if not marks & (VARIES | ACTIVE) and (graph.op[a] == OP_LEAF and graph.op[b] == OP_LEAF):
             op = OP_LEAF  # the value was computed when it was recorded
