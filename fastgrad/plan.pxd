@@ -50,7 +50,9 @@ cdef struct Stream:  # a code stream that is being written
 
 
 cdef class Plan:
-    cdef Fused graph
+    cdef Fused graph         # until the plan is made, as are the arrays by node
+    cdef int32_t parameters, constant_count, uniforms
+    cdef double *constants   # they follow the parameters among the uniforms
     cdef bint gradient
     cdef CPlan c
     cdef readonly int64_t places, time  # units, and the time that is being planned

@@ -83,6 +83,7 @@ cdef class Plan:
             plan_reverse(self)
         plan_uniforms(self)
         finish(self)
+        release(self)
 
     cdef int64_t products(self) noexcept nogil:
         """How many products of weights and inputs the layers have for one sample."""
@@ -108,12 +109,35 @@ cdef class Plan:
         free(self.tasks.at)
         free(self.task_layers.at)
         free(self.dense)
-        free(self.slot)
-        free(self.adjoint)
-        free(self.last)
-        free(self.sum_place)
-        free(self.seen)
+        free(self.constants)
+        free_nodes(self)
         free(self.cleared.at)
+
+
+cdef void free_nodes(Plan plan) noexcept:
+    free(plan.slot)
+    free(plan.adjoint)
+    free(plan.last)
+    free(plan.sum_place)
+    free(plan.seen)
+    plan.slot = plan.adjoint = plan.sum_place = NULL
+    plan.last = NULL
+    plan.seen = NULL
+
+
+cdef int release(Plan plan) except -1:
+    """Keep what runs need: of a large model the nodes would take several times its numbers."""
+    cdef Fused graph = plan.graph
+    cdef int32_t node
+    plan.parameters, plan.constant_count = graph.parameters, graph.constants
+    plan.uniforms = graph.uniforms
+    plan.constants = <double *>zeros(graph.constants, sizeof(double))
+    for node in range(graph.size):
+        if graph.op[node] == OP_LEAF:
+            plan.constants[graph.uniform[node] - graph.parameters] = graph.val[node]
+    plan.graph = None
+    free_nodes(plan)
+    return 0
 
 
 # ---- the order

@@ -17,6 +17,7 @@ Threads: a program may be called from several threads; traces take turns.
 import contextlib
 import functools
 import math
+import operator
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Self
@@ -138,19 +139,21 @@ class _Captured:
 
     def __init__(self, values: list[Value]) -> None:
         self.values = values
-        self.index = {id(value): k for k, value in enumerate(values)}
         self.reader = Parameters(values)
 
     def places(self, own: list[Value]) -> np.ndarray | None:
         """Where `own` stand in the list, new ones at its end; None if that is 0, 1, 2, ..."""
-        new = [value for value in own if id(value) not in self.index]
+        if not self.values:
+            self.values, self.reader = own, Parameters(own)
+        if len(own) <= len(self.values) and all(map(operator.is_, own, self.values)):
+            return None  # the common case, without a table of ids
+        index = {id(value): k for k, value in enumerate(self.values)}
+        new = [value for value in own if id(value) not in index]
         if new:
-            for value in new:
-                self.index[id(value)] = len(self.index)
+            index |= {id(value): len(index) + k for k, value in enumerate(new)}
             self.values = self.values + new
             self.reader = Parameters(self.values)
-        places = np.array([self.index[id(value)] for value in own], dtype=np.int64)
-        return None if np.array_equal(places, np.arange(len(own))) else places
+        return np.array([index[id(value)] for value in own], dtype=np.int64)
 
 
 class Program:

@@ -24,7 +24,7 @@ from fastgrad.fuse cimport SLOTS_FIXED, Fused
 from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.recording cimport Recording
 from fastgrad.slots cimport Slots
-from fastgrad.tape cimport GRAD_INT, OP_LEAF, tape
+from fastgrad.tape cimport GRAD_INT, tape
 
 
 cdef extern from "kernels/program.h":
@@ -153,13 +153,12 @@ cdef class Memory:
 
 cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef Memory memory = Memory()
-    cdef int64_t uniform = lines(SLOTS_FIXED + 2 * plan.graph.uniforms)
+    cdef int64_t uniform = lines(SLOTS_FIXED + 2 * plan.uniforms)
     cdef int64_t packed = lines(plan.packed.size)
     cdef int64_t turned = lines(plan.c.turned)
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
     cdef double *at
-    cdef int32_t node
     memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
     # A line more, so that workspaces do not begin in the same set of the cache.
     memory.workspace_doubles = lines(plan.c.slots * SIZES[size]) + LINE
@@ -177,9 +176,8 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     memory.sums = memory.turned + turned
     memory.stash = memory.sums + sums
     memory.workspace = memory.stash + stash
-    for node in range(plan.graph.size):  # constants stay
-        if plan.graph.op[node] == OP_LEAF:
-            memory.uniform[SLOTS_FIXED + plan.graph.uniform[node]] = plan.graph.val[node]
+    memcpy(memory.uniform + SLOTS_FIXED + plan.parameters, plan.constants,
+           plan.constant_count * sizeof(double))  # constants stay
     return memory
 
 
@@ -251,13 +249,11 @@ cdef class Replay:
     """
 
     cdef readonly Recording recording
-    cdef Fused graph
     cdef Plan forward_plan, gradient_plan
     cdef list forward_idle, gradient_idle  # Memory of earlier runs
 
     def __init__(self, Recording recording):
         self.recording = recording
-        self.graph = Fused(recording)
         self.forward_idle, self.gradient_idle = [], []
 
     def run(self, Batch batch, Parameters parameters, places, theta, str mode, int threads):
@@ -326,22 +322,22 @@ cdef class Replay:
                 mean += outputs[k]
             result = mean / batch.samples
         if mode == "add":
-            parameters.add(uniform + self.graph.uniforms, count, at, batch.samples)
+            parameters.add(uniform + plan.uniforms, count, at, batch.samples)
         elif gradient:
             grads = numpy.zeros(len(parameters.values))
             if count:
                 numbers = grads
-                divide(&numbers[0], uniform + self.graph.uniforms, count, at, batch.samples)
+                divide(&numbers[0], uniform + plan.uniforms, count, at, batch.samples)
         idle.append(memory)
         return result, grads
 
     cdef Plan plan(self, bint gradient):
         if gradient:
             if self.gradient_plan is None:
-                self.gradient_plan = Plan(self.graph, True)
+                self.gradient_plan = Plan(Fused(self.recording), True)
             return self.gradient_plan
         if self.forward_plan is None:
-            self.forward_plan = Plan(self.graph, False)
+            self.forward_plan = Plan(Fused(self.recording), False)
         return self.forward_plan
 
     def cost(self, gradient):
@@ -445,22 +441,21 @@ cdef object column_of(Plan plan, int32_t place):
 
 cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
     """What is computed from the parameters, which are there; adjoints are 0 or begun later."""
-    cdef Fused graph = plan.graph
     cdef double *uniform = memory.uniform + SLOTS_FIXED
     cdef int64_t k
     kernels.forward_one(plan.uniform_forward.words.at, memory.uniform)
     for k in range(plan.packed.size):
         memory.packed[k] = uniform[plan.packed.at[k]]
     if plan.gradient and memory.size == 0:  # on one lane there is no phase two
-        memset(uniform + graph.uniforms, 0, graph.uniforms * sizeof(double))
+        memset(uniform + plan.uniforms, 0, plan.uniforms * sizeof(double))
         memset(memory.packed_adj, 0, plan.packed.size * sizeof(double))
     elif plan.gradient:
         for k in range(0, plan.cleared.size, 2):
-            memset(uniform + graph.uniforms + plan.cleared.at[k], 0,
+            memset(uniform + plan.uniforms + plan.cleared.at[k], 0,
                    plan.cleared.at[k + 1] * sizeof(double))
     if plan.gradient:
         memset(memory.sums, 0, memory.blocks * plan.c.sums * sizeof(double))
-    c.run.uniform, c.run.uniform_adj = uniform, uniform + graph.uniforms
+    c.run.uniform, c.run.uniform_adj = uniform, uniform + plan.uniforms
     c.run.packed, c.run.packed_adj = memory.packed, memory.packed_adj
     c.run.sums = memory.sums
     c.run.turned = memory.turned
@@ -506,8 +501,7 @@ cdef bint signal_came() noexcept with gil:
 
 cdef void get_gradients(Plan plan, Memory memory) noexcept:
     """Bring together what phases and strands have added up, and sweep what is uniform."""
-    cdef Fused graph = plan.graph
-    cdef double *adjoints = memory.uniform + SLOTS_FIXED + graph.uniforms
+    cdef double *adjoints = memory.uniform + SLOTS_FIXED + plan.uniforms
     cdef int64_t k, strand
     for strand in range(memory.blocks):
         for k in range(plan.c.sums):
