@@ -367,7 +367,7 @@ cdef class Replay:
             self.recording.size - self.recording.inputs,
             plan.places,
             SIZES[size],
-            plan.c.slots * SIZES[size] * sizeof(double),
+            (plan.c.slots + plan.c.stash) * SIZES[size] * sizeof(double),
         )
 
 
