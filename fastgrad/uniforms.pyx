@@ -18,7 +18,7 @@ from fastgrad.words cimport Stream, Words, begin, end, push
 
 
 cdef enum:
-    TASK_WEIGHTS = 1 << 13  # of one task
+    TASK_WEIGHTS = 1 << 14  # of one task
     COLUMNS = 8             # of weights that the kernel takes at once
 
 
