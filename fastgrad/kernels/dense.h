@@ -21,7 +21,9 @@ typedef double Vector __attribute__((vector_size(32), aligned(8), may_alias));
  * the residuals of powers.h; never for values, which must round as micrograd's do. */
 static ALWAYS_INLINE Vector fused(Vector a, Vector b, Vector c)
 {
-    return (Vector)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+    /* As an intrinsic, gcc 12 takes other registers for the sums and spills them in every loop. */
+    __asm__("vfmadd231pd %2, %1, %0" : "+x"(c) : "x"(a), "xm"(b));
+    return c;
 }
 #else
 #define fused(a, b, c) ((a) * (b) + (c))
