@@ -171,13 +171,13 @@ cdef class Optimizer:
         """
         self.prepare("minimize()")
         try:
-            step = program._descend
+            descend = program._descend
         except AttributeError:
             raise TypeError(
                 f"minimize() needs a compiled program, got {describe(program)}: "
                 "fastgrad.compile makes one of a function"
             ) from None
-        return step(self, args, kwargs)
+        return descend(self, self.params, args, kwargs)
 
     cdef int prepare(self, str what) except -1:
         """Check all that a step needs, before it changes anything."""
@@ -198,7 +198,7 @@ cdef class Optimizer:
         cdef double[CHUNK] gradient
         cdef int64_t run, start, count, k, at = 0
         cdef Run found
-        self.prepare("minimize()")  # settings may have been changed while the program was traced
+        self.slots.find()  # a run may have let other threads collect
         self.begin_step()
         for run in range(self.slots.run_count):
             found = self.slots.runs[run]

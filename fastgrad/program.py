@@ -384,13 +384,16 @@ class Program:
         return self._run("return", traced, batch, names, theta)
 
     def _descend(
-        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        optimizer: Optimizer,
+        steered: tuple[Value, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> float:
         """Run forward and in reverse for `Optimizer.minimize`."""
         traced, batch, names = self._prepare(args, kwargs, gradient=True)
-        steered, order = traced.steered
-        if steered is not optimizer.param_groups[0]["params"]:
-            steered = optimizer.param_groups[0]["params"]
+        known, order = traced.steered
+        if known is not steered:
             order = self._order(traced, steered)
             traced.steered = steered, order
         mean: float = self._run("descend", traced, batch, names, None, optimizer, order)[0]
