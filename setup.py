@@ -33,7 +33,7 @@ extensions = [
     for name in (
         *("tape", "trace", "contexts", "dialect", "record", "sweep", "operators", "value"),
         *("layer", "row", "formulas", "choices", "functional", "recording", "fuse", "plan"),
-        *("batch", "examine", "slots", "replay", "optimizer", "descent"),
+        *("batch", "examine", "slots", "replay", "optimizer", "descent", "clip"),
     )
 ]
 directives = {

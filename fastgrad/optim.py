@@ -1,10 +1,23 @@
-"""Optimizers, as in PyTorch: `SGD`, `Adam`, `AdamW` and `RMSprop`, each step one C call.
+"""Optimizers, and clipping of gradients, as in PyTorch.
 
-Names, defaults and formulas are those of torch.optim, and so are the results in float64, but for the
-last bits. `state_dict()` is flat, and `load_state_dict()` takes it only if all of it fits.
+- `SGD`, `Adam`, `AdamW` and `RMSprop` change all parameters in one C call a step;
+- `clip_grad_norm_` and `clip_grad_value_` make large gradients smaller before a step.
+
+Names, defaults and formulas are those of torch.optim and torch.nn.utils, and so are the results in
+float64, but for the last bits. `state_dict()` of an optimizer is flat, and
+`load_state_dict()` takes it only if all of it fits.
 """
 
+from fastgrad.clip import clip_grad_norm_, clip_grad_value_
 from fastgrad.descent import SGD, Adam, AdamW, RMSprop
 from fastgrad.optimizer import Optimizer
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+]
