@@ -10,9 +10,8 @@ parameters is decided outside of them.
 from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport int64_t
 
-from fastgrad.optimizer cimport Optimizer, checked, read_flag, read_setting, set_floats
+from fastgrad.optimizer cimport Optimizer, checked, read_flag, read_setting
 from fastgrad.record cimport describe
-from fastgrad.tape cimport Run, tape
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
 
@@ -101,9 +100,9 @@ cdef class SGD(Optimizer):
                 self.dampening = 0.0  # the first b is g; the others are 0 so far
             self.steps += 1
 
-    cdef void move(self, Run run, int64_t at) noexcept:
-        cdef double *p = tape.val + run.first
-        cdef const double *g = tape.adj + run.first
+    cdef void move(
+        self, double *p, const double *g, int64_t at, int64_t count
+    ) noexcept:
         cdef double *b = self.buffer + at
         cdef double lr = self.lr_, decay = self.decay
         cdef double momentum = self.momentum, share = 1 - self.dampening
@@ -111,15 +110,14 @@ cdef class SGD(Optimizer):
         cdef double d
         cdef int64_t k
         if momentum == 0:
-            for k in range(run.count):
+            for k in range(count):
                 d = g[k] + decay * p[k] if decay != 0 else g[k]
                 p[k] -= lr * d
         else:
-            for k in range(run.count):
+            for k in range(count):
                 d = g[k] + decay * p[k] if decay != 0 else g[k]
                 b[k] = momentum * b[k] + share * d
                 p[k] -= lr * (d + momentum * b[k] if nesterov else b[k])
-        set_floats(run)
 
 
 # ---- Adam
@@ -199,21 +197,20 @@ cdef class Adam(Optimizer):
         self.spread = sqrt(1 - pow(self.beta2, self.steps))
         self.kept = 1.0
 
-    cdef void move(self, Run run, int64_t at) noexcept:
-        cdef double *p = tape.val + run.first
-        cdef const double *g = tape.adj + run.first
+    cdef void move(
+        self, double *p, const double *g, int64_t at, int64_t count
+    ) noexcept:
         cdef double *m = self.means + at
         cdef double *v = self.squares + at
         cdef double rate = self.rate, spread = self.spread, eps = self.eps, decay = self.decay
         cdef double beta2 = self.beta2, toward = 1 - self.beta1, share = 1 - beta2
         cdef double kept = self.kept, d
         cdef int64_t k
-        for k in range(run.count):
+        for k in range(count):
             d = g[k] + decay * p[k] if decay != 0 else g[k]
             m[k] = lerp(m[k], d, toward)
             v[k] = beta2 * v[k] + share * d * d
             p[k] = kept * p[k] - rate * m[k] / (sqrt(v[k]) / spread + eps)
-        set_floats(run)
 
 
 cdef class AdamW(Adam):
@@ -351,9 +348,9 @@ cdef class RMSprop(Optimizer):
         self.buffer = self.remembered("momentum_buffer")
         self.steps += 1
 
-    cdef void move(self, Run run, int64_t at) noexcept:
-        cdef double *p = tape.val + run.first
-        cdef const double *g = tape.adj + run.first
+    cdef void move(
+        self, double *p, const double *g, int64_t at, int64_t count
+    ) noexcept:
         cdef double *v = self.squares + at
         cdef double *a = self.means + at
         cdef double *b = self.buffer + at
@@ -363,12 +360,11 @@ cdef class RMSprop(Optimizer):
         cdef double d
         cdef int64_t k
         if momentum == 0:
-            for k in range(run.count):
+            for k in range(count):
                 d = g[k] + decay * p[k] if decay != 0 else g[k]
                 p[k] -= lr * d / (deviation(v + k, a + k, d, alpha, centered) + eps)
         else:
-            for k in range(run.count):
+            for k in range(count):
                 d = g[k] + decay * p[k] if decay != 0 else g[k]
                 b[k] = momentum * b[k] + d / (deviation(v + k, a + k, d, alpha, centered) + eps)
                 p[k] -= lr * b[k]
-        set_floats(run)

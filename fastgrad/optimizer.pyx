@@ -121,12 +121,14 @@ cdef class Optimizer:
         Value(data=0.5, grad=2.0)
         """
         cdef int64_t run, at = 0
-        refuse_effect("step()")
-        self.prepare()
+        cdef Run found
+        self.prepare("step()")
         self.begin_step()
         for run in range(self.slots.run_count):
-            self.move(self.slots.runs[run], at)
-            at += self.slots.runs[run].count
+            found = self.slots.runs[run]
+            self.move(tape.val + found.first, tape.adj + found.first, at, found.count)
+            set_floats(found)
+            at += found.count
 
     # ---- what an optimizer fills in
 
@@ -140,20 +142,22 @@ cdef class Optimizer:
     cdef void begin_step(self) noexcept:
         """Do what comes once a step."""
 
-    cdef void move(self, Run run, int64_t at) noexcept:
-        """Change entries, parameters `at` and following, and make their data floats."""
+    cdef void move(
+        self, double *p, const double *g, int64_t at, int64_t count
+    ) noexcept:
+        """Change numbers p, those of parameters `at` and following, by their gradients g."""
 
     # ---- what they share
 
-    cdef int prepare(self) except -1:
-        """All of a step that may raise: nothing of what anybody sees has changed then."""
+    cdef int prepare(self, str what) except -1:
+        """Check all that a step needs, and make room for it, before it changes anything."""
         cdef dict group = self.param_groups[0]
+        refuse_effect(what)
         if group["params"] is not self.params:
             raise ValueError("the parameters of an optimizer are fixed: make another optimizer")
         self.read_settings(group)
         self.allot(group)
-        self.slots.find()
-        return 0
+        return self.slots.find()
 
     cdef int allot(self, dict group) except -1:
         for name, needed in self.uses(group).items():
