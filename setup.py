@@ -17,7 +17,7 @@ FLAGS += ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3"]
 # Loops over lanes and over parameters become vectors only where no operation can trap or set
 # errno: no bits change.
 LANES = ["-fno-trapping-math", "-fno-math-errno", "-pthread"]
-LOOPS = ("replay", "optim")
+LOOPS = ("replay", "descent")
 KERNELS = ["fastgrad/kernels/replay_base.c", "fastgrad/kernels/replay_avx2.c"]
 
 extensions = [
@@ -34,7 +34,7 @@ extensions = [
         *("tape", "trace", "contexts", "dialect", "record", "sweep", "operators", "value"),
         *("layer", "row", "formulas", "choices", "functional", "recording", "words"),
         *("nodes", "number", "fuse", "order", "uniforms", "plan"),
-        *("batch", "examine", "slots", "replay", "optim"),
+        *("batch", "examine", "slots", "replay", "optimizer", "descent", "clip"),
     )
 ]
 directives = {

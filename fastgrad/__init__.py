@@ -2,7 +2,7 @@
 
 - ``fastgrad.engine.Value`` and ``fastgrad.nn`` are micrograd's, and drop in for them;
 - ``functional`` has the functions of several values (softmax, losses, ...), each as one C call;
-- ``optim`` has optimizers whose step is one C call;
+- ``optim`` has optimizers whose step is one C call, schedules of their rate, and clipping;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;

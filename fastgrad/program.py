@@ -31,7 +31,7 @@ from fastgrad.batch import Batch, numbers_of
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
 from fastgrad.examine import examine
-from fastgrad.optim import Optimizer
+from fastgrad.optimizer import Optimizer
 from fastgrad.recording import Recording, freeze
 from fastgrad.replay import Parameters, Replay, processors
 from fastgrad.trace import TraceError
