@@ -1,8 +1,10 @@
 """fastgrad: micrograd's scalar autodiff on a flat tape in Cython.
 
-- ``fastgrad.engine.Value`` and ``fastgrad.nn`` are micrograd's, and drop in for them;
+- ``fastgrad.engine.Value`` and ``fastgrad.nn`` are micrograd's, and drop in for them; ``nn`` has
+  more: activations and draws by name, norms, dropout, embeddings, states;
 - ``functional`` has the functions of several values (softmax, losses, ...), each as one C call;
 - ``optim`` has optimizers whose step is one C call;
+- ``save(obj, path)`` and ``load(path)`` keep models' and optimizers' states in a file;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
@@ -24,6 +26,7 @@ from fastgrad.trace import TraceError
 if TYPE_CHECKING:
     from fastgrad import optim
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
+    from fastgrad.saving import load, save
 
 __all__ = [
     "Program",
@@ -34,17 +37,21 @@ __all__ = [
     "functional",
     "get_num_threads",
     "install",
+    "load",
     "no_grad",
     "optim",
+    "save",
     "set_num_threads",
 ]
 __version__ = "0.1.0"
 
-# Programs need NumPy, whose import a plain script shall not wait for.
+# These need NumPy, whose import a plain script shall not wait for.
 _LATER = {
     "Program": "fastgrad.program",
     "compile": "fastgrad.program",
     "get_num_threads": "fastgrad.program",
+    "load": "fastgrad.saving",
+    "save": "fastgrad.saving",
     "set_num_threads": "fastgrad.program",
 }
 
