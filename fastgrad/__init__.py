@@ -24,7 +24,7 @@ from fastgrad.redirect import install
 from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
-    from fastgrad import optim
+    from fastgrad import nn, optim
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
     from fastgrad.saving import load, save
 
@@ -38,6 +38,7 @@ __all__ = [
     "get_num_threads",
     "install",
     "load",
+    "nn",
     "no_grad",
     "optim",
     "save",
@@ -57,8 +58,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "optim":
-        return importlib.import_module("fastgrad.optim")
+    if name in ("nn", "optim"):
+        return importlib.import_module(f"fastgrad.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'fastgrad' has no attribute {name!r}")
     return getattr(importlib.import_module(_LATER[name]), name)
