@@ -21,9 +21,10 @@ from libc.string cimport memcpy, memset
 
 from fastgrad.batch cimport Batch
 from fastgrad.fuse cimport SLOTS_FIXED, Fused
+from fastgrad.optim cimport Optimizer
 from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.recording cimport Recording
-from fastgrad.slots cimport Slots
+from fastgrad.slots cimport Slots, divide
 from fastgrad.tape cimport GRAD_INT, tape
 
 
@@ -114,6 +115,7 @@ cdef enum:
     STRANDS = 8                # blocks of a superblock, at most
     LARGEST = 5                # place in SIZES
     MOST_THREADS = 256
+    CHUNK = 512                # adjoints that are divided at a time
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
 
 
@@ -256,7 +258,10 @@ cdef class Replay:
         self.recording = recording
         self.forward_idle, self.gradient_idle = [], []
 
-    def run(self, Batch batch, Parameters parameters, places, theta, str mode, int threads):
+    def run(
+        self, Batch batch, Parameters parameters, places, theta, str mode, int threads,
+        Optimizer optimizer=None, order=None
+    ):
         """Run forward, and in reverse if gradients are wanted.
 
         Parameters
@@ -269,11 +274,13 @@ cdef class Replay:
             Which of them are this recording's; None for the first ones.
         theta : ndarray or None
             Numbers to use instead of their data.
-        mode : {"forward", "add", "return"}
+        mode : {"forward", "add", "return", "descend"}
             What to do with the mean's derivatives: there are none, add them to the parameters'
-            grads, return them.
+            grads, return them, let the optimizer take a step by them.
         threads : int
             At most so many.
+        optimizer, order
+            For "descend"; order is an ndarray of int64 or None, as for `Optimizer.descend`.
 
         Returns
         -------
@@ -323,11 +330,22 @@ cdef class Replay:
             result = mean / batch.samples
         if mode == "add":
             parameters.add(uniform + plan.uniforms, count, at, batch.samples)
+        elif mode == "descend":
+            if order is not None:
+                own = order
+                at = &own[0]
+            else:
+                at = NULL
+            optimizer.descend(uniform + plan.uniforms, at, batch.samples)
         elif gradient:
             grads = numpy.zeros(len(parameters.values))
             if count:
                 numbers = grads
-                divide(&numbers[0], uniform + plan.uniforms, count, at, batch.samples)
+                if at == NULL:
+                    divide(&numbers[0], uniform + plan.uniforms, count, batch.samples)
+                else:
+                    for k in range(count):
+                        numbers[at[k]] = uniform[plan.uniforms + k] / batch.samples
         idle.append(memory)
         return result, grads
 
@@ -399,14 +417,6 @@ cdef void copy_numbers(
     else:
         for k in range(count):
             to[k] = numbers[places[k]]
-
-
-cdef void divide(
-    double *to, const double *sums, int64_t count, const int64_t *places, double samples
-) noexcept:
-    cdef int64_t k
-    for k in range(count):
-        to[k if places == NULL else places[k]] = sums[k] / samples
 
 
 cdef int replay(Plan plan, Memory memory, Batch batch, double *outputs, int threads) except -1:
@@ -552,23 +562,21 @@ cdef class Parameters(Slots):
             return 0
         for k in range(self.run_count):
             some = min(<int64_t>self.runs[k].count, count)
-            add_divided(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
-                        samples)
+            add_means(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
+                      samples)
             sums += some
             count -= some
         return 0
 
 
-cdef void add_divided(
+cdef void add_means(
     double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
 ) noexcept:
-    cdef int64_t k
-    cdef double share = 1.0 / samples
-    if share * samples == 1.0 and <int64_t>samples & (<int64_t>samples - 1) == 0:
-        for k in range(count):  # the same bits, and faster
-            adj[k] += sums[k] * share
-    else:
-        for k in range(count):
-            adj[k] += sums[k] / samples
-    for k in range(count):
-        flags[k] &= ~GRAD_INT
+    cdef double[CHUNK] means
+    cdef int64_t start, some, k
+    for start in range(0, count, CHUNK):
+        some = min(CHUNK, count - start)
+        divide(means, sums + start, some, samples)
+        for k in range(some):
+            adj[start + k] += means[k]
+            flags[start + k] &= ~GRAD_INT
