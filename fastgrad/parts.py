@@ -6,11 +6,14 @@ those of ``functional.pyx``.  All are public in ``nn.py``.
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastgrad import functional, trace
 from fastgrad.engine import Value
 from fastgrad.module import Module, _check_size, _row
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Sequential(Module):
@@ -262,7 +265,10 @@ class Dropout(Module):
 
     Notes
     -----
-    Drawn by ``random.random``, one number after the other.
+    Drawn by ``random.random``, one number after the other. In a program each run draws afresh, for
+    every sample, with NumPy's generator, seeded by ``random.getrandbits``; so ``random.seed``
+    repeats a training, on any number of threads. The run goes by the mode in which the module is
+    then, not by that of the trace.
 
     Examples
     --------
@@ -291,16 +297,27 @@ class Dropout(Module):
         Value or list
             As `x` is.
         """
-        if not self.training:
-            return x
-        if trace.is_tracing():
-            raise trace.TraceError(
-                f"{trace.user_line()}: Dropout inside of a program would draw once, while it is "
-                "recorded: call eval() before"
-            )
-        scale = 1 / (1 - self.p) if self.p < 1 else 0.0
-        out = [one * (0.0 if random.random() < self.p else scale) for one in _row(x)]
+        row = _row(x)
+        if trace.is_tracing():  # in either mode: the program follows it at each run
+            factors: list[Any] = trace.hidden_inputs(len(row), self._factors)
+        elif self.training:
+            factors = [0.0 if random.random() < self.p else self._scale() for _ in row]
+        else:
+            return x if isinstance(x, Value) else row
+        out = [one * factor for one, factor in zip(row, factors)]
         return out[0] if isinstance(x, Value) else out
+
+    def _scale(self) -> float:
+        return 1 / (1 - self.p) if self.p < 1 else 0.0
+
+    def _factors(self, samples: int, count: int) -> "np.ndarray":
+        """What a run of a program multiplies by: other numbers for each sample."""
+        import numpy as np  # not at the top: a plain script shall not wait for it
+
+        if not self.training:
+            return np.ones((samples, count))
+        draws = np.random.default_rng(random.getrandbits(64)).random((samples, count))
+        return np.where(draws < self.p, 0.0, self._scale())
 
     def __repr__(self) -> str:
         return f"Dropout({self.p})"
