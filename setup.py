@@ -32,7 +32,8 @@ extensions = [
     )
     for name in (
         *("tape", "trace", "contexts", "dialect", "record", "sweep", "operators", "value"),
-        *("layer", "row", "formulas", "choices", "functional", "recording", "fuse", "plan"),
+        *("layer", "row", "formulas", "choices", "functional", "recording", "words"),
+        *("nodes", "number", "fuse", "order", "uniforms", "plan"),
         *("batch", "examine", "slots", "replay", "optim"),
     )
 ]

@@ -403,9 +403,11 @@ class Program:
     def _order(self, traced: _Traced, steered: tuple[Value, ...]) -> np.ndarray | None:
         """Where the optimizer's parameters stand in the gradient, -1 where nowhere; None for
         0, 1, 2, ..."""
-        own = self._captured.own(traced.places, traced.recording.parameters)
-        if len(own) == len(steered) and all(map(operator.is_, own, steered)):
-            return None
+        count = traced.recording.parameters
+        in_order = traced.places is None and count == len(steered)
+        if in_order and all(map(operator.is_, self._captured.values, steered)):
+            return None  # as a rule, and without a table of ids
+        own = self._captured.own(traced.places, count)
         index = {id(value): k for k, value in enumerate(own)}
         order = np.array([index.get(id(value), -1) for value in steered], dtype=np.int64)
         if order.max() < 0:

@@ -20,7 +20,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastgrad.batch cimport Batch
-from fastgrad.fuse cimport SLOTS_FIXED, Fused
+from fastgrad.fuse cimport fuse
+from fastgrad.nodes cimport SLOTS_FIXED
 from fastgrad.optim cimport Optimizer
 from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.recording cimport Recording
@@ -33,7 +34,6 @@ cdef extern from "kernels/program.h":
         const CPlan *plan
         const double *uniform
         const double *packed
-        const double *turned
         double *uniform_adj
         double *packed_adj
         double *sums
@@ -53,7 +53,6 @@ cdef extern from "kernels/program.h":
         void (*reverse_one)(const int32_t *code, double *workspace) noexcept nogil
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
                         const double *stash, int64_t blocks, int fresh) noexcept nogil
-        void (*turn)(const Run *, const Dense *, double *turned) noexcept nogil
         void (*check_powers)() noexcept
 
 
@@ -129,7 +128,6 @@ cdef class Memory:
     cdef double *uniform     # SLOTS_FIXED, the uniforms, their adjoints
     cdef double *packed
     cdef double *packed_adj
-    cdef double *turned
     cdef double *sums
     cdef double *stash
     cdef double *workspace
@@ -157,7 +155,6 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef Memory memory = Memory()
     cdef int64_t uniform = lines(SLOTS_FIXED + 2 * plan.uniforms)
     cdef int64_t packed = lines(plan.packed.size)
-    cdef int64_t turned = lines(plan.c.turned)
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
     cdef double *at
@@ -165,7 +162,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     # A line more, so that workspaces do not begin in the same set of the cache.
     memory.workspace_doubles = lines(plan.c.slots * SIZES[size]) + LINE
     memory.bytes = sizeof(double) * (
-        uniform + 2 * packed + turned + sums + stash + workspaces * memory.workspace_doubles
+        uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
     )
     memory.raw = <char *>calloc(memory.bytes + LINE * sizeof(double), 1)
     if memory.raw == NULL:
@@ -174,8 +171,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     memory.uniform = at
     memory.packed = memory.uniform + uniform
     memory.packed_adj = memory.packed + packed
-    memory.turned = memory.packed_adj + packed
-    memory.sums = memory.turned + turned
+    memory.sums = memory.packed_adj + packed
     memory.stash = memory.sums + sums
     memory.workspace = memory.stash + stash
     memcpy(memory.uniform + SLOTS_FIXED + plan.parameters, plan.constants,
@@ -352,10 +348,10 @@ cdef class Replay:
     cdef Plan plan(self, bint gradient):
         if gradient:
             if self.gradient_plan is None:
-                self.gradient_plan = Plan(Fused(self.recording), True)
+                self.gradient_plan = Plan(fuse(self.recording), True)
             return self.gradient_plan
         if self.forward_plan is None:
-            self.forward_plan = Plan(Fused(self.recording), False)
+            self.forward_plan = Plan(fuse(self.recording), False)
         return self.forward_plan
 
     def cost(self, gradient):
@@ -368,10 +364,10 @@ cdef class Replay:
         cdef Plan plan = self.plan(gradient)
         cdef int size = lanes_for(plan, samples)
         return (
-            self.recording.size - self.recording.parameters - self.recording.inputs,
+            self.recording.size - self.recording.inputs,
             plan.places,
             SIZES[size],
-            plan.c.slots * SIZES[size] * sizeof(double),
+            (plan.c.slots + plan.c.stash) * SIZES[size] * sizeof(double),
         )
 
 
@@ -468,10 +464,6 @@ cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
     c.run.uniform, c.run.uniform_adj = uniform, uniform + plan.uniforms
     c.run.packed, c.run.packed_adj = memory.packed, memory.packed_adj
     c.run.sums = memory.sums
-    c.run.turned = memory.turned
-    for k in range(plan.c.dense_count):
-        if plan.gradient and plan.dense[k].gx != NULL and plan.dense[k].turned >= 0:
-            kernels.turn(&c.run, plan.dense + k, memory.turned)
     c.stash, c.workspace = memory.stash, memory.workspace
     c.workspace_doubles = memory.workspace_doubles
     c.tasks, c.task_layers = plan.tasks.at, plan.task_layers.at

@@ -1,4 +1,4 @@
-"""`Optimizer.minimize` does what zero_grad, backward of a program and step do; no grad is touched."""
+"""`Optimizer.minimize` does what zero_grad, backward and step do, and touches no grad."""
 
 import random
 
