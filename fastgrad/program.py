@@ -9,8 +9,8 @@ Invariant: a call that raises has changed nothing: no signature is kept, no grad
 
 Limitations: a trace fixes one path through the function's Python code.  What would choose another
 path for another sample raises `TraceError`; what depends on anything else (a global that is no
-Value, a random number) stays as it was at the trace, but for `nn.Dropout`: each run fills the inputs
-that `trace.hidden_inputs` has given it.
+Value, a random number) stays as it was at the trace, but for `nn.Dropout`: each run fills the
+inputs that `trace.hidden_inputs` has given it.
 
 Threads: a program may be called from several threads; traces take turns.
 """
