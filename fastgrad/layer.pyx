@@ -19,7 +19,7 @@ from libc.string cimport memcmp
 from fastgrad.contexts cimport CHECKED, PAUSED, modes, note_lines
 from fastgrad.record cimport adopt, is_value, read_number
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_GELU, OP_LEAF, OP_RELU, OP_RUN, OP_SIGMOID, OP_TANH,
+    DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_GELU, OP_RELU, OP_RUN, OP_SIGMOID, OP_TANH,
     USED, Handle, append, append_leaf, entry_set_grad, handle_alloc, make_room, op_is_int,
     op_pool_words, op_value, tape, use_run,
 )
@@ -71,14 +71,14 @@ cdef list plain_methods = []
 
 
 cdef struct Activation:
-    const char *name  # of the method of Value, and what a neuron's `nonlin` says; relu's says True
+    const char *name  # of the method of Value, and what a neuron's `nonlin` says
     int op
     bint is_plain     # is the method of Value still its own?
 
 
-cdef Activation[4] activations = [
-    Activation(b"relu", OP_RELU, True), Activation(b"tanh", OP_TANH, True),
-    Activation(b"sigmoid", OP_SIGMOID, True), Activation(b"gelu", OP_GELU, True),
+cdef Activation[3] activations = [  # beside relu, for which `nonlin` is True
+    Activation(b"tanh", OP_TANH, True), Activation(b"sigmoid", OP_SIGMOID, True),
+    Activation(b"gelu", OP_GELU, True),
 ]
 cdef list plain_activations = []
 
@@ -89,7 +89,10 @@ def register(neuron, layer):
     neuron_type, layer_type = <PyTypeObject *>neuron, <PyTypeObject *>layer
     w_at, b_at, nonlin_at = slot_offset(neuron.w), slot_offset(neuron.b), slot_offset(neuron.nonlin)
     neurons_at, seat_at = slot_offset(layer.neurons), slot_offset(layer._seat)
-    plain_methods[:] = [(owner, owner.__call__) for owner in (neuron, layer)]
+    plain_methods[:] = [
+        (owner, name, getattr(owner, name))
+        for owner, name in [(neuron, "__call__"), (layer, "__call__"), (<object>tape.type, "relu")]
+    ]
     plain_activations[:] = [method_of(activation) for activation in activations]
     remember_arithmetic(tape.type)
 
@@ -113,12 +116,12 @@ cdef inline bint methods_are_plain() except -1:
 cdef bint look_at_methods() except -1:
     global neuron_version, layer_version, value_version
     neuron_version = layer_version = value_version = 0
-    for owner, method in plain_methods:
-        if owner.__call__ is not method:
+    for owner, name, method in plain_methods:
+        if getattr(owner, name) is not method:
             return False
     if not has_plain_arithmetic(tape.type):
         return False
-    for k in range(4):
+    for k in range(3):
         activations[k].is_plain = method_of(activations[k]) is plain_activations[k]
     neuron_version, layer_version = version_of(neuron_type), version_of(layer_type)
     value_version = version_of(tape.type)
@@ -128,19 +131,15 @@ cdef bint look_at_methods() except -1:
 # ---- where a layer's parameters lie
 
 
-cdef inline int activation_of(PyObject *nonlin) noexcept:
-    """The op of a neuron's activation, OP_LEAF if it is linear, or -1 if it is not plain."""
-    if nonlin == Py_True:
-        return OP_RELU if activations[0].is_plain else -1
-    if nonlin == Py_False:
-        return OP_LEAF
-    return activation_named(nonlin)
+cdef inline bint is_plain_nonlin(PyObject *nonlin) noexcept:
+    return nonlin == Py_True or nonlin == Py_False or activation_named(nonlin) >= 0
 
 
 cdef int activation_named(PyObject *nonlin) noexcept:
+    """The op of a neuron's activation that is neither relu nor linear; -1 if it is not plain."""
     cdef int k
     if nonlin != NULL and PyUnicode_CheckExact(<object>nonlin):
-        for k in range(4):
+        for k in range(3):
             if not PyUnicode_CompareWithASCIIString(<object>nonlin, activations[k].name):
                 return activations[k].op if activations[k].is_plain else -1
     return -1
@@ -187,7 +186,7 @@ cdef class Seat:
                 return False
             if attribute_at(neuron, b_at) != seen[self.inputs]:
                 return False
-            if activation_of(attribute_at(neuron, nonlin_at)) < 0:
+            if not is_plain_nonlin(attribute_at(neuron, nonlin_at)):
                 return False
             seen += self.inputs + 1
         return True
@@ -202,7 +201,7 @@ cdef class Seat:
             w, b = getattr(neuron, "w", None), getattr(neuron, "b", None)
             if type(w) is not list:
                 return False
-            if activation_of(attribute_at(<PyObject *>neuron, nonlin_at)) < 0:
+            if not is_plain_nonlin(attribute_at(<PyObject *>neuron, nonlin_at)):
                 return False
             if inputs not in (-1, len(w)):
                 return False
@@ -409,7 +408,7 @@ cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:
     cdef bint leaves = tape.contexts and modes() & PAUSED != 0
     cdef uint8_t flags = seat.use()
     cdef int64_t j, k
-    cdef int op
+    cdef PyObject *nonlin
     row.ints = flags & DATA_INT  # perhaps: record_dot looks again
     for k in range(row.count):
         flags |= tape.flags[row.slots[k]]
@@ -420,11 +419,11 @@ cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:
         outputs[j] = record_dot(seat.first[j], seen, row, leaves)
         seen += seat.inputs + 1
     for j in range(seat.count):
-        op = activation_of(attribute_at(<PyObject *>seat.neurons[j], nonlin_at))
-        if op == OP_RELU:  # a constant, for which the switches in it vanish
+        nonlin = attribute_at(<PyObject *>seat.neurons[j], nonlin_at)
+        if nonlin == Py_True:  # apart, because the switches in it vanish for a constant
             outputs[j] = record_activation(OP_RELU, outputs[j], leaves)
-        elif op != OP_LEAF:
-            outputs[j] = record_activation(op, outputs[j], leaves)
+        elif is_plain_nonlin(nonlin) and nonlin != Py_False:  # an input's __float__ may edit it
+            outputs[j] = record_activation(activation_named(nonlin), outputs[j], leaves)
     row.count = seat.count
     row.slots = outputs
     row.consecutive = True

@@ -87,6 +87,20 @@ def test_patched_activation_is_honoured(monkeypatch, activation):
     assert [v.data for v in layer([1.0, 2.0])] == before
 
 
+def test_activation_edited_by_an_input():
+    layer = nn.Layer(1, 1, activation="tanh")
+    (neuron,) = layer.neurons
+
+    class Editing:
+        def __float__(self):
+            neuron.nonlin = "softmax"
+            return 2.0
+
+    got = layer([Editing()])
+    neuron.nonlin = False
+    assert got.data == layer([2.0]).data
+
+
 def test_layers_of_any_activation_are_one_call():
     """In a process of its own: an operator that other tests have patched stays a Python one."""
     run_snippet(
