@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (
-    ACTIVE, GONE, OP_PARAMETER, VARIES, Fused, Layer, row, second, x_of,
+    ACTIVE, GONE, OP_PARAMETER, VARIES, Fused, Layer, operands, row, second, x_of,
 )
 from fastgrad.number cimport mix, number
 from fastgrad.recording cimport Recording
@@ -43,7 +43,7 @@ cdef int count_uses(Fused graph) except -1:
     cdef const int32_t *words = NULL
     cdef int32_t node, k, count = 0
     for node in range(graph.size):
-        graph.operands(node, &words, &count)
+        operands(graph, node, &words, &count)
         for k in range(count):
             graph.uses[words[k]] += 1
         if graph.op[node] == OP_RUN:

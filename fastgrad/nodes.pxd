@@ -1,6 +1,8 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from fastgrad.tape cimport OP_FIRST_POOLED, OP_LEAF, OP_RUN, op_rows
+from fastgrad.tape cimport (
+    OP_ARGMAX, OP_DETACH, OP_FIRST_POOLED, OP_LEAF, OP_RUN, op_rows, op_words,
+)
 from fastgrad.words cimport Words
 
 
@@ -57,8 +59,35 @@ cdef class Fused:
     cdef int32_t layer_count
     cdef Words members      # DOTs and RUNs, layer by layer
     cdef int32_t *layer     # of a node: the layer it has joined, or -1
-    cdef int make_room(self) except -1
-    cdef int operands(self, int32_t node, const int32_t **words, int32_t *count) noexcept
+    cdef int make_room(self, int64_t room) except -1
+
+
+cdef inline int operands(
+    Fused graph, int32_t node, const int32_t **words, int32_t *count
+) noexcept:
+    """Where a node's operands are listed; returns how many of them may want an adjoint.
+
+    Of an elementary node the first, of a RUN the bias: for the others see `second` and `row`.
+    """
+    cdef int op = graph.op[node]
+    if op == OP_LEAF or op >= OP_PARAMETER:
+        count[0] = 0
+        return 0
+    if op >= OP_SQUARE:
+        words[0] = graph.a + node
+        count[0] = 1
+        return 1
+    if op == OP_RUN:
+        words[0] = graph.pool.at + graph.a[node]
+        count[0] = 1
+        return 1
+    if op >= OP_FIRST_POOLED:
+        words[0] = graph.pool.at + graph.a[node]
+        count[0] = <int32_t>op_words(op, graph.b[node])
+        return 0 if op == OP_DETACH or op == OP_ARGMAX else count[0]
+    words[0] = graph.a + node
+    count[0] = 1
+    return op_rows[op].shown
 
 
 cdef inline bint second(Fused graph, int32_t node) noexcept:

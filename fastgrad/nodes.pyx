@@ -11,8 +11,7 @@ Invariant: a node's operands have smaller numbers.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free
 
-from fastgrad.tape cimport OP_ARGMAX, OP_DETACH, OP_FIRST_POOLED, OP_LEAF, OP_RUN, op_rows, op_words
-from fastgrad.words cimport grown
+from fastgrad.words cimport resized
 
 
 cdef class Fused:
@@ -42,42 +41,13 @@ cdef class Fused:
         free(self.layers)
         free(self.members.at)
 
-    cdef int make_room(self) except -1:
-        """Have room for a node after the last."""
-        cdef int64_t more
-        if self.size < self.room:
-            return 0
-        more = self.room + 64
-        self.op = <uint8_t *>grown(self.op, self.room, more, 1)
-        self.marks = <uint8_t *>grown(self.marks, self.room, more, 1)
-        self.a = <int32_t *>grown(self.a, self.room, more, sizeof(int32_t))
-        self.b = <int32_t *>grown(self.b, self.room, more, sizeof(int32_t))
-        self.val = <double *>grown(self.val, self.room, more, sizeof(double))
-        self.row = <int32_t *>grown(self.row, self.room, more, sizeof(int32_t))
-        self.room += more
+    cdef int make_room(self, int64_t room) except -1:
+        """Have room for so many nodes."""
+        self.op = <uint8_t *>resized(self.op, room, 1)
+        self.marks = <uint8_t *>resized(self.marks, room, 1)
+        self.a = <int32_t *>resized(self.a, room, sizeof(int32_t))
+        self.b = <int32_t *>resized(self.b, room, sizeof(int32_t))
+        self.val = <double *>resized(self.val, room, sizeof(double))
+        self.row = <int32_t *>resized(self.row, room, sizeof(int32_t))
+        self.room = room
         return 0
-
-    cdef int operands(self, int32_t node, const int32_t **words, int32_t *count) noexcept:
-        """Where a node's operands are listed; returns how many of them may want an adjoint.
-
-        Of an elementary node the first, of a RUN the bias: for the others see `second` and `row`.
-        """
-        cdef int op = self.op[node]
-        if op == OP_LEAF or op >= OP_PARAMETER:
-            count[0] = 0
-            return 0
-        if op >= OP_SQUARE:
-            words[0] = self.a + node
-            count[0] = 1
-            return 1
-        if op == OP_RUN:
-            words[0] = self.pool.at + self.a[node]
-            count[0] = 1
-            return 1
-        if op >= OP_FIRST_POOLED:
-            words[0] = self.pool.at + self.a[node]
-            count[0] = <int32_t>op_words(op, self.b[node])
-            return 0 if op == OP_DETACH or op == OP_ARGMAX else count[0]
-        words[0] = self.a + node
-        count[0] = 1
-        return op_rows[op].shown

@@ -26,7 +26,7 @@ cdef enum:
 
 
 cdef struct Names:  # while entries become nodes
-    int32_t *ids    # by entry: its node
+    int32_t *ids    # by the recording's numbers: the node, + 1; 0 if there is none yet
     int32_t *table  # of node + 1, by hash; 0: empty
     int64_t mask
     int32_t first, count, at, rows  # the last row of x: its numbers, its place in the pool or -1
@@ -35,18 +35,18 @@ cdef struct Names:  # while entries become nodes
 cdef int number(Fused graph, Recording recording) except -1:
     """Give `graph` the nodes, and the outputs."""
     cdef int64_t n = recording.size, k
-    # Parameters with nodes: not more than there are operands.
-    cdef int64_t most = n + min(recording.parameters, 2 * n + recording.pool_size)
     cdef Names names = Names(NULL, NULL, 63, -1, 0, -1, 0)
     cdef int32_t new
-    while names.mask < 2 * most:
+    while names.mask < 2 * n:
         names.mask = 2 * names.mask + 1
+    graph.make_room(n + 1)
     try:
-        names.ids = <int32_t *>zeros(n, sizeof(int32_t))
+        names.ids = <int32_t *>zeros(recording.parameters + n, sizeof(int32_t))
         names.table = <int32_t *>zeros(names.mask, sizeof(int32_t))
         for k in range(n):
             copy_node(graph, recording, k, &names)
-            new = names.ids[k] = find_equal(graph, &names)
+            new = find_equal(graph, &names)
+            names.ids[recording.parameters + k] = new + 1
             if new == graph.size:
                 graph.size += 1
             elif graph.op[graph.size] >= OP_FIRST_POOLED and graph.op[graph.size] < OP_SQUARE:
@@ -63,16 +63,25 @@ cdef int number(Fused graph, Recording recording) except -1:
 
 cdef inline int32_t node_of(Fused graph, Names *names, int32_t number) except -1:
     """The node of what has this number in the recording; a parameter gets one here."""
-    cdef int32_t node
-    if number >= graph.parameters:
-        return names.ids[number - graph.parameters]
-    graph.make_room()
-    node = graph.size
-    graph.op[node], graph.marks[node] = OP_PARAMETER, ACTIVE
-    graph.a[node] = graph.b[node] = number
-    node = find_equal(graph, names)
-    graph.size += node == graph.size
-    return node
+    if names.ids[number]:
+        return names.ids[number] - 1
+    new_node(graph, OP_PARAMETER, ACTIVE, number, number, 0.0)
+    graph.size += 1
+    names.ids[number] = graph.size
+    return graph.size - 1
+
+
+cdef inline int new_node(
+    Fused graph, int op, int marks, int32_t a, int32_t b, double val
+) except -1:
+    """Write node number `size`."""
+    cdef int32_t node = graph.size
+    if node == graph.room:
+        graph.make_room(2 * graph.room + 64)
+    graph.op[node], graph.marks[node] = op, marks
+    graph.a[node], graph.b[node] = a, b
+    graph.val[node], graph.row[node] = val, 0
+    return 0
 
 
 cdef int32_t place_row(Fused graph, Names *names, int32_t first, int32_t count) except -2:
@@ -111,7 +120,7 @@ cdef inline int power_op(double exponent) noexcept:
 
 cdef int copy_node(Fused graph, Recording recording, int64_t entry, Names *names) except -1:
     """Write an entry as node number `size`, with its operands' new numbers and its marks."""
-    cdef int32_t node, a = recording.a[entry], b = recording.b[entry], swap, place = -1
+    cdef int32_t a = recording.a[entry], b = recording.b[entry], swap, place = -1
     cdef const int32_t *words = recording.pool + a
     cdef int op = recording.op[entry]
     cdef int32_t k
@@ -163,13 +172,7 @@ cdef int copy_node(Fused graph, Recording recording, int64_t entry, Names *names
             marks &= ~ACTIVE
         if op != OP_DOT:  # an index may be wrong in a lane only
             marks |= VARIES
-    graph.make_room()
-    node = graph.size
-    graph.op[node] = op
-    graph.marks[node] = marks & (VARIES | ACTIVE)
-    graph.a[node], graph.b[node] = a, b
-    graph.val[node] = recording.val[entry]
-    return 0
+    return new_node(graph, op, marks & (VARIES | ACTIVE), a, b, recording.val[entry])
 
 
 cdef int32_t find_equal(Fused graph, Names *names) noexcept:

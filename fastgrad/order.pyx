@@ -10,7 +10,8 @@ from libc.stdint cimport int32_t
 from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (
-    ACTIVE, BOTH, BOTH_SAME, FIRST, GONE, OP_DENSE, OP_SQUARE, SECOND, VARIES, Fused, row,
+    ACTIVE, BOTH, BOTH_SAME, FIRST, GONE, OP_DENSE, OP_SQUARE, SECOND, VARIES, Fused, operands,
+    row,
 )
 from fastgrad.recording cimport OP_INPUT
 from fastgrad.tape cimport OP_FIRST_POOLED, OP_RUN, OP_TAKE, op_rows
@@ -52,7 +53,7 @@ cdef int order_units(Fused graph, Words *units) except -1:
                 continue
             total += 1
             level = 0
-            graph.operands(node, &words, &count)
+            operands(graph, node, &words, &count)
             for k in range(count):
                 level = max(level, depth[words[k]])
             if graph.op[node] == OP_RUN:

@@ -14,7 +14,7 @@ from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (
     ACTIVE, OP_DENSE, OP_END, OP_PICK, OP_SUM, SECOND, BOTH, SLOT_TRASH, SLOT_ZERO, SLOTS_FIXED,
-    VARIES, Fused,
+    VARIES, Fused, operands,
 )
 from fastgrad.order cimport (
     is_elementary, layer_members, layer_x, of_inputs, order_units, picks, which_wanted,
@@ -132,7 +132,7 @@ cdef int find_splats(Plan plan) except -1:
         node = plan.units.at[at]
         if node < 0:
             continue
-        graph.operands(node, &words, &count)
+        operands(graph, node, &words, &count)
         for k in range(1 if picks(graph, node) else count):
             splat(plan, words[k])
         if graph.op[node] < OP_FIRST_POOLED:
@@ -169,7 +169,7 @@ cdef int find_ends(Plan plan) except -1:
                     plan.seen[words[k]] = True
             continue
         active = plan.gradient and graph.marks[node] & ACTIVE
-        graph.operands(node, &words, &count)
+        operands(graph, node, &words, &count)
         for k in range(count):
             read_at(plan, words[k], at)
             plan.seen[words[k]] = True
@@ -266,7 +266,7 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
     cdef const int32_t *words = NULL
     cdef int32_t count = 0, k, x, y
     cdef int op = graph.op[node]
-    graph.operands(node, &words, &count)
+    operands(graph, node, &words, &count)
     if is_elementary(graph, node) or op == OP_DETACH:
         x = y = plan.slot[words[0]]
         if op < OP_FIRST_POOLED:
@@ -300,7 +300,7 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
         count -= 1
     for k in range(count):
         push(&stream.words, graph.uniform[words[k]] if picks(graph, node) else plan.slot[words[k]])
-    graph.operands(node, &words, &count)
+    operands(graph, node, &words, &count)
     for k in range(count):
         release_value(plan, words[k])
     plan.slot[node] = take_slot(plan)
@@ -428,7 +428,7 @@ cdef int reverse_node(Plan plan, int32_t node) except -1:
     cdef int32_t count = 0, k, which
     cdef int32_t[8] code
     cdef int op = graph.op[node]
-    graph.operands(node, &words, &count)
+    operands(graph, node, &words, &count)
     if is_elementary(graph, node):
         which = which_wanted(graph, node)
         begin(stream, 4 * op + which)

@@ -64,6 +64,13 @@ cdef extern from "kernels/pool.h":
 
 cdef extern from *:
     """
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    #define give_back() malloc_trim(0)
+    #else
+    #define give_back()
+    #endif
+
     extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2;
 
     static const Kernels *choose_kernels(void)
@@ -96,6 +103,7 @@ cdef extern from *:
     #endif
     }
     """
+    void give_back() noexcept nogil
     const Kernels *choose_kernels() noexcept
     int claim(int *taken) noexcept nogil
     void release(int *taken, int k) noexcept nogil
@@ -113,6 +121,7 @@ cdef enum:
     LAYERED = 16               # products of layers a slot, from which a program is one of layers
     STRANDS = 8                # blocks of a superblock, at most
     LARGEST = 5                # place in SIZES
+    LARGE = 1 << 16            # parameters and entries of a program
     MOST_THREADS = 256
     CHUNK = 512                # adjoints that are divided at a time
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
@@ -346,13 +355,17 @@ cdef class Replay:
         return result, grads
 
     cdef Plan plan(self, bint gradient):
+        cdef Plan plan = self.gradient_plan if gradient else self.forward_plan
+        if plan is not None:
+            return plan
+        plan = Plan(fuse(self.recording), gradient)
         if gradient:
-            if self.gradient_plan is None:
-                self.gradient_plan = Plan(fuse(self.recording), True)
-            return self.gradient_plan
-        if self.forward_plan is None:
-            self.forward_plan = Plan(fuse(self.recording), False)
-        return self.forward_plan
+            self.gradient_plan = plan
+        else:
+            self.forward_plan = plan
+        if self.recording.parameters + self.recording.size > LARGE:
+            give_back()  # what tracing took, and would else stay taken beside what runs take
+        return plan
 
     def cost(self, gradient):
         """Guess what one sample costs, in nanoseconds, for the choice of threads."""

@@ -9,7 +9,7 @@ Invariant: no two tasks touch the same number.
 from libc.stdint cimport int32_t, int64_t
 
 from fastgrad.nodes cimport (
-    ACTIVE, GONE, OP_END, OP_PARAMETER, SLOT_TRASH, SLOTS_FIXED, VARIES, Fused,
+    ACTIVE, GONE, OP_END, OP_PARAMETER, SLOT_TRASH, SLOTS_FIXED, VARIES, Fused, operands,
 )
 from fastgrad.order cimport is_elementary, which_wanted
 from fastgrad.plan cimport Dense
@@ -49,7 +49,7 @@ cdef int uniform_node(Fused graph, int32_t node, Stream *stream, bint back) exce
     cdef const int32_t *words = NULL
     cdef int32_t count = 0, k, z = uniform_slot(graph, node), which, y
     cdef int op = graph.op[node]
-    graph.operands(node, &words, &count)
+    operands(graph, node, &words, &count)
     if is_elementary(graph, node):
         which = which_wanted(graph, node) if back else 0
         y = graph.b[node] if op < OP_FIRST_POOLED else words[0]

@@ -12,9 +12,16 @@ cdef struct Stream:  # a code stream that is being written
     int64_t run     # where the header of the last run is
 
 
-cdef int push(Words *words, int32_t word) except -1
+cdef inline int push(Words *words, int32_t word) except -1:
+    if words.size == words.room:
+        return extend(words, &word, 1)
+    words.at[words.size] = word
+    words.size += 1
+    return 0
+
+
 cdef int extend(Words *words, const int32_t *more, int64_t count) except -1
 cdef void *zeros(int64_t count, size_t size) except NULL
-cdef void *grown(void *old, int64_t count, int64_t more, size_t size) except NULL
+cdef void *resized(void *old, int64_t count, size_t size) except NULL
 cdef int begin(Stream *stream, int code) except -1
 cdef int end(Stream *stream, int code) except -1

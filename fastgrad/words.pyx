@@ -5,11 +5,7 @@ Invariant: a list that could not grow is as it was.  Whoever owns a list frees `
 
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, realloc
-from libc.string cimport memcpy, memset
-
-
-cdef int push(Words *words, int32_t word) except -1:
-    return extend(words, &word, 1)
+from libc.string cimport memcpy
 
 
 cdef int extend(Words *words, const int32_t *more, int64_t count) except -1:
@@ -33,12 +29,10 @@ cdef void *zeros(int64_t count, size_t size) except NULL:
     return made
 
 
-cdef void *grown(void *old, int64_t count, int64_t more, size_t size) except NULL:
-    """An array with `more` zeros behind it."""
-    cdef void *made = realloc(old, (count + more) * size)
+cdef void *resized(void *old, int64_t count, size_t size) except NULL:
+    cdef void *made = realloc(old, count * size)
     if made == NULL:
-        raise MemoryError(f"no memory for {count + more} nodes of a program")
-    memset(<char *>made + count * size, 0, more * size)
+        raise MemoryError(f"no memory for {count} nodes of a program")
     return made
 
 
