@@ -17,11 +17,9 @@ Threads: a program may be called from several threads; traces take turns.
 
 import contextlib
 import functools
-import math
-import operator
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,13 +29,12 @@ from fastgrad.arguments import Arguments, exact
 from fastgrad.batch import Batch, numbers_of
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
-from fastgrad.examine import examine
 from fastgrad.optimizer import Optimizer
 from fastgrad.recording import Recording, freeze
-from fastgrad.replay import Parameters, Replay, processors
+from fastgrad.replay import processors
+from fastgrad.signature import Captured, Fill, Signature, Traced, check_sums, flatten, nested
 from fastgrad.trace import TraceError
 
-_Fill = Callable[[int, int], np.ndarray]
 SERIAL_NS = 200_000  # a run of less work is not worth waking threads for
 _tracing = threading.RLock()
 _threads = processors()
@@ -89,82 +86,6 @@ def _checked_threads(n: Any) -> int:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"the number of threads must be an int of at least 1, got {n!r}")
     return n
-
-
-class Signature(NamedTuple):
-    """What a program has traced: `Program.signatures` lists these.
-
-    Attributes
-    ----------
-    shapes : tuple of tuple of int
-        Of one sample of each argument.
-    static : dict
-        Keyword arguments.
-    output : tuple of int
-        Shape of the output for one sample.
-    entries, operations : int
-        Entries recorded, and what is left of them to be run for a sample after optimisation.
-    lanes : int
-        Samples of a block.
-    workspace : int
-        Bytes that a block works in.
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-    static: dict[str, Any]
-    output: tuple[int, ...]
-    entries: int
-    operations: int
-    lanes: int
-    workspace: int
-
-
-class _Traced:
-    """One signature: a replay, and where its parameters stand in the program's list."""
-
-    def __init__(
-        self,
-        recording: Recording,
-        own: list[Value],
-        everyones: "_Captured",
-        static: tuple[tuple[str, Any], ...],
-        output: tuple[int, ...],
-        hidden: list[tuple[int, _Fill]],
-    ) -> None:
-        self.replay = Replay(recording)
-        self.recording = recording  # with lines if they have been asked for
-        self.static = static
-        self.output = output
-        self.hidden = hidden  # columns behind those of the arguments, and what fills them
-        self.places = everyones.places(own)
-        # The parameters of the optimizer that has stepped last, and `Program._order` of them.
-        self.steered: tuple[tuple[Value, ...], np.ndarray | None] = (), None
-
-
-class _Captured:
-    """The parameters of a program, in the order in which they were captured."""
-
-    def __init__(self, values: list[Value]) -> None:
-        self.values = values
-        self.reader = Parameters(values)
-
-    def places(self, own: list[Value]) -> np.ndarray | None:
-        """Where `own` stand in the list, new ones at its end; None if that is 0, 1, 2, ..."""
-        if not self.values:
-            self.values, self.reader = own, Parameters(own)
-        if len(own) <= len(self.values) and all(map(operator.is_, own, self.values)):
-            return None  # the common case, without a table of ids
-        index = {id(value): k for k, value in enumerate(self.values)}
-        new = [value for value in own if id(value) not in index]
-        if new:
-            index |= {id(value): len(index) + k for k, value in enumerate(new)}
-            self.values = self.values + new
-            self.reader = Parameters(self.values)
-        return np.array([index[id(value)] for value in own], dtype=np.int64)
-
-    def own(self, places: np.ndarray | None, count: int) -> list[Value]:
-        """Those that stand there, or the first so many."""
-        return self.values[:count] if places is None else [self.values[k] for k in places]
 
 
 class Program:
@@ -233,8 +154,8 @@ class Program:
         self.check_finite = bool(check_finite)
         self._function: Callable[..., Any] | None = function
         self._call = Arguments.of(function)
-        self._captured = _Captured(values)
-        self._traced: dict[Any, _Traced] = {}
+        self._captured = Captured(values)
+        self._traced: dict[Any, Traced] = {}
         functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
@@ -276,14 +197,14 @@ class Program:
         self._function, self.__name__ = None, "from_values"
         shapes, leaves = [], []
         for number, argument in enumerate(inputs):
-            values, shape = _flatten(argument, f"input {number}")
+            values, shape = flatten(argument, f"input {number}")
             shapes.append(shape)
             leaves += values
         self._call = Arguments([f"input {k}" for k in range(len(shapes))], {}, set(), False)
-        results, output = _flatten(outputs, "the output")
+        results, output = flatten(outputs, "the output")
         with _tracing:
             recording, own = freeze(None, leaves, results)
-        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, (), output, [])
+        self._traced[(tuple(shapes), ())] = Traced(recording, own, self._captured, (), output, [])
         return self
 
     # ---- running
@@ -396,34 +317,14 @@ class Program:
     ) -> float:
         """Run forward and in reverse for `Optimizer.minimize`."""
         traced, batch, names = self._prepare(args, kwargs, gradient=True)
-        known, order = traced.steered
-        if known is not steered:
-            order = self._order(traced, steered)
-            traced.steered = steered, order
+        order = traced.order(steered, self.__name__)
         mean: float = self._run("descend", traced, batch, names, None, optimizer, order)[0]
         return mean
-
-    def _order(self, traced: _Traced, steered: tuple[Value, ...]) -> np.ndarray | None:
-        """Where the optimizer's parameters stand in the gradient, -1 where nowhere; None for
-        0, 1, 2, ..."""
-        count = traced.recording.parameters
-        in_order = traced.places is None and count == len(steered)
-        if in_order and all(map(operator.is_, self._captured.values, steered)):
-            return None  # as a rule, and without a table of ids
-        own = self._captured.own(traced.places, count)
-        index = {id(value): k for k, value in enumerate(own)}
-        order = np.array([index.get(id(value), -1) for value in steered], dtype=np.int64)
-        if order.max() < 0:
-            raise ValueError(
-                f"the program {self.__name__} uses none of the optimizer's {len(steered)} "
-                f"parameters, but {len(own)} others: make the optimizer of the program's parameters"
-            )
-        return order
 
     def _run(
         self,
         mode: str,
-        traced: _Traced,
+        traced: Traced,
         batch: Batch,
         names: list[str],
         theta: np.ndarray | None = None,
@@ -431,46 +332,23 @@ class Program:
         order: np.ndarray | None = None,
     ) -> tuple[Any, np.ndarray]:
         threads = self.threads or _threads
-        replay = traced.replay
-        if threads > 1 and replay.cost(mode != "forward") * batch.samples < SERIAL_NS:
+        gradient = mode != "forward"
+        if threads > 1 and traced.replay.cost(gradient) * batch.samples < SERIAL_NS:
             threads = 1
-        try:
-            if self.check_finite or is_detecting():
-                self._examine(traced, batch, theta, mode != "forward")
-                if mode != "forward":  # into grads of their own first
-                    out = replay.run(
-                        batch, self._captured.reader, traced.places, theta, "return", threads
-                    )
-                    _check_sums(out[1])
-                    if mode == "return":
-                        return out
-            return replay.run(
-                batch, self._captured.reader, traced.places, theta, mode, threads, optimizer, order
-            )
-        except IndexError as error:
-            sample, column = error.args
-        what = "a computed index"
-        if column is not None:
-            sizes = [math.prod(shape) for shape in batch.shapes]
-            number, at = 0, column
-            while at >= sizes[number]:
-                at -= sizes[number]
-                number += 1
-            what = f"{names[number]}, {batch.number(sample, column)!r} at place {at},"
-        raise IndexError(
-            f"sample {sample}: {what} is no index into the values given to take(): expected a "
-            "whole number from 0 to their number less 1"
-        )
+        if self.check_finite or is_detecting():
+            self._examine(traced, batch, theta, gradient)
+            if gradient:  # into grads of their own first
+                out = traced.run("return", batch, names, threads, theta)
+                check_sums(out[1])
+                if mode == "return":
+                    return out
+        return traced.run(mode, batch, names, threads, theta, optimizer, order)
 
     def _examine(
-        self, traced: _Traced, batch: Batch, theta: np.ndarray | None, gradient: bool
+        self, traced: Traced, batch: Batch, theta: np.ndarray | None, gradient: bool
     ) -> None:
         """Raise FloatingPointError at the first entry that is not finite."""
-        if theta is None:
-            theta = np.array([value.data for value in self._captured.values], dtype=np.float64)
-        if traced.places is not None:
-            theta = theta[traced.places]
-        found = examine(traced.recording, batch, theta, gradient)
+        found = traced.examine(batch, theta, gradient)
         if found is None:
             return
         sample, entry, what = found
@@ -484,7 +362,7 @@ class Program:
 
     def _prepare(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], gradient: bool = False
-    ) -> tuple[_Traced, Batch, list[str]]:
+    ) -> tuple[Traced, Batch, list[str]]:
         """Check and convert the arguments, and find or trace their signature."""
         if trace.is_tracing():
             raise TraceError(
@@ -506,16 +384,16 @@ class Program:
             batch.append(fill(batch.samples, count))
         return traced, batch, names
 
-    def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> _Traced:
+    def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> Traced:
         with _tracing:
             lines = self.check_finite or is_detecting()
             recording, own, output, hidden = self._record(static, batch, lines)
-            traced = _Traced(recording, own, self._captured, static, output, hidden)
+            traced = Traced(recording, own, self._captured, static, output, hidden)
             return self._traced.setdefault(key, traced)
 
     def _record(
         self, static: tuple[tuple[str, Any], ...], batch: Batch, lines: bool
-    ) -> tuple[Recording, list[Value], tuple[int, ...], list[tuple[int, _Fill]]]:
+    ) -> tuple[Recording, list[Value], tuple[int, ...], list[tuple[int, Fill]]]:
         if self._function is None:
             known = ", ".join(str(one.shapes) for one in self.signatures) or "none"
             raise TraceError(
@@ -526,9 +404,9 @@ class Program:
             try:  # Ctrl-C may come at any call
                 first, inputs, hidden = trace.begin(batch.example(), lines)
                 source = iter(inputs)
-                samples = [_nested(source, shape) for shape in batch.shapes]
+                samples = [nested(source, shape) for shape in batch.shapes]
                 result = self._function(*samples, **dict(static))
-                results, output = _flatten(result, "the function's result")
+                results, output = flatten(result, "the function's result")
                 return *freeze(first, inputs, results), output, hidden
             finally:
                 trace.end()
@@ -585,11 +463,11 @@ class Program:
         self.check_finite = state["check_finite"]
         self._function = None
         self._call = state["call"]
-        self._captured = _Captured(state["parameters"])
+        self._captured = Captured(state["parameters"])
         self._traced = {}
         for key, recording, places, static, output, hidden in state["traced"]:
             own = self._captured.own(places, recording.parameters)
-            self._traced[key] = _Traced(recording, own, self._captured, static, output, hidden)
+            self._traced[key] = Traced(recording, own, self._captured, static, output, hidden)
 
 
 def compile(
@@ -633,45 +511,5 @@ def compile(
     return Program(function, **options)
 
 
-def _check_sums(grads: np.ndarray) -> None:
-    """Raise FloatingPointError if samples' gradients that are finite have too large a sum."""
-    for place in np.flatnonzero(~np.isfinite(grads)):
-        raise FloatingPointError(
-            f"the gradient of parameters[{place}] became {float(grads[place])!r} when those of "
-            "the samples, each of them finite, were added up"
-        )
-
-
 def _no_function() -> None:
     """What a program from values or from a file is made of."""
-
-
-# ---- nested lists
-
-
-def _nested(source: Iterator[Value], shape: tuple[int, ...]) -> Any:
-    if not shape:
-        return next(source)
-    return [_nested(source, shape[1:]) for _ in range(shape[0])]
-
-
-def _flatten(result: Any, what: str) -> tuple[list[Value], tuple[int, ...]]:
-    """Nested lists as a flat one, and their shape."""
-    if isinstance(result, Value):
-        return [result], ()
-    if isinstance(result, (list, tuple, np.ndarray)):
-        parts = [_flatten(part, what) for part in result]
-        shapes = {shape for _, shape in parts}
-        if len(shapes) > 1:
-            raise ValueError(f"{what} must be rectangular, got parts of shapes {sorted(shapes)}")
-        values = [value for part, _ in parts for value in part]
-        if not values:
-            raise ValueError(f"{what} must hold a Value at least, got {result!r:.100}")
-        return values, (len(parts), *parts[0][1])
-    try:
-        return [Value(result)], ()
-    except TypeError:
-        raise TypeError(
-            f"{what} must be a Value or nested lists of Values, got "
-            f"{type(result).__name__} {result!r:.100}"
-        ) from None

@@ -21,7 +21,7 @@ class Replay:
     def run(
         self,
         batch: Batch,
-        parameters: Parameters,
+        parameters: Slots,
         places: np.ndarray[Any, Any] | None,
         theta: np.ndarray[Any, Any] | None,
         mode: str,
@@ -31,7 +31,5 @@ class Replay:
     ) -> tuple[Any, np.ndarray[Any, Any]]: ...
     def cost(self, gradient: bool) -> float: ...
     def describe(self, gradient: bool, samples: int) -> tuple[int, int, int, int]: ...
-
-class Parameters(Slots): ...
 
 def processors() -> int: ...

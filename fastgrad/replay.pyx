@@ -15,7 +15,7 @@ Threads: a run owns its memory, so several threads may run one program at once.
 import numpy
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -26,7 +26,6 @@ from fastgrad.optimizer cimport Optimizer
 from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.recording cimport Recording
 from fastgrad.slots cimport Slots, divide
-from fastgrad.tape cimport GRAD_INT, tape
 
 
 cdef extern from "kernels/program.h":
@@ -123,7 +122,6 @@ cdef enum:
     LARGEST = 5                # place in SIZES
     LARGE = 1 << 16            # parameters and entries of a program
     MOST_THREADS = 256
-    CHUNK = 512                # adjoints that are divided at a time
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
 
 
@@ -264,7 +262,7 @@ cdef class Replay:
         self.forward_idle, self.gradient_idle = [], []
 
     def run(
-        self, Batch batch, Parameters parameters, places, theta, str mode, int threads,
+        self, Batch batch, Slots parameters, places, theta, str mode, int threads,
         Optimizer optimizer=None, order=None
     ):
         """Run forward, and in reverse if gradients are wanted.
@@ -273,7 +271,7 @@ cdef class Replay:
         ----------
         batch : Batch
             The arguments; of one sample at least.
-        parameters : Parameters
+        parameters : Slots
             Of the whole program.
         places : ndarray of int64 or None
             Which of them are this recording's; None for the first ones.
@@ -524,64 +522,3 @@ cdef void get_gradients(Plan plan, Memory memory) noexcept:
     for k in range(plan.packed.size):
         adjoints[plan.packed.at[k]] += memory.packed_adj[k]
     kernels.reverse_one(plan.uniform_reverse.words.at, memory.uniform)
-
-
-# ---- parameters
-
-
-cdef class Parameters(Slots):
-    """The Values that a program reads afresh at each run.
-
-    Parameters
-    ----------
-    values : list of Value
-    """
-
-    cdef int read(self, double *to, int64_t count, const int64_t *places) except -1:
-        """Copy the data of those at the places, or of the first `count`."""
-        cdef int64_t k, some
-        self.find()
-        if places != NULL:
-            for k in range(count):
-                to[k] = tape.val[self.slot(places[k])]
-            return 0
-        for k in range(self.run_count):
-            some = min(<int64_t>self.runs[k].count, count)
-            memcpy(to, tape.val + self.runs[k].first, some * sizeof(double))
-            to += some
-            count -= some
-        return 0
-
-    cdef int add(
-        self, const double *sums, int64_t count, const int64_t *places, double samples
-    ) except -1:
-        """Add the sums, divided by the number of samples, to the grads."""
-        cdef int64_t k, some
-        cdef int32_t slot
-        self.find()
-        if places != NULL:
-            for k in range(count):
-                slot = self.slot(places[k])
-                tape.adj[slot] += sums[k] / samples
-                tape.flags[slot] &= ~GRAD_INT
-            return 0
-        for k in range(self.run_count):
-            some = min(<int64_t>self.runs[k].count, count)
-            add_means(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
-                      samples)
-            sums += some
-            count -= some
-        return 0
-
-
-cdef void add_means(
-    double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
-) noexcept:
-    cdef double[CHUNK] means
-    cdef int64_t start, some, k
-    for start in range(0, count, CHUNK):
-        some = min(CHUNK, count - start)
-        divide(means, sums + start, some, samples)
-        for k in range(some):
-            adj[start + k] += means[k]
-            flags[start + k] &= ~GRAD_INT

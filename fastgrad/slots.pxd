@@ -12,6 +12,10 @@ cdef class Slots:
     cdef uint64_t collections
 
     cdef int find(self) except -1
+    cdef int read(self, double *to, int64_t count, const int64_t *places) except -1
+    cdef int add(
+        self, const double *sums, int64_t count, const int64_t *places, double samples
+    ) except -1
 
     cdef inline int32_t slot(self, int64_t k) noexcept:
         return self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot

@@ -3,11 +3,16 @@
 Invariant: after `find`, and until the next collection, the fields tell where they are.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
 
 from fastgrad.record cimport handle
-from fastgrad.tape cimport Run, tape
+from fastgrad.tape cimport GRAD_INT, Run, tape
+
+
+cdef enum:
+    CHUNK = 512  # adjoints that are divided at a time
 
 
 cdef class Slots:
@@ -53,6 +58,55 @@ cdef class Slots:
         self.first = found[0].first if runs == 1 else -1
         self.collections = tape.collections
         return 0
+
+    cdef int read(self, double *to, int64_t count, const int64_t *places) except -1:
+        """Copy the data of those at the places, or of the first `count`."""
+        cdef int64_t k, some
+        self.find()
+        if places != NULL:
+            for k in range(count):
+                to[k] = tape.val[self.slot(places[k])]
+            return 0
+        for k in range(self.run_count):
+            some = min(<int64_t>self.runs[k].count, count)
+            memcpy(to, tape.val + self.runs[k].first, some * sizeof(double))
+            to += some
+            count -= some
+        return 0
+
+    cdef int add(
+        self, const double *sums, int64_t count, const int64_t *places, double samples
+    ) except -1:
+        """Add the sums, divided by the number of samples, to the grads."""
+        cdef int64_t k, some
+        cdef int32_t slot
+        self.find()
+        if places != NULL:
+            for k in range(count):
+                slot = self.slot(places[k])
+                tape.adj[slot] += sums[k] / samples
+                tape.flags[slot] &= ~GRAD_INT
+            return 0
+        for k in range(self.run_count):
+            some = min(<int64_t>self.runs[k].count, count)
+            add_means(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
+                      samples)
+            sums += some
+            count -= some
+        return 0
+
+
+cdef void add_means(
+    double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
+) noexcept:
+    cdef double[CHUNK] means
+    cdef int64_t start, some, k
+    for start in range(0, count, CHUNK):
+        some = min(CHUNK, count - start)
+        divide(means, sums + start, some, samples)
+        for k in range(some):
+            adj[start + k] += means[k]
+            flags[start + k] &= ~GRAD_INT
 
 
 cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept:

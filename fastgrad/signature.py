@@ -1,0 +1,209 @@
+"""Signatures: what a program knows of arguments of certain shapes.
+
+A program has one `Traced` for each signature, a recording that is ready to run, and one `Captured`
+for all of them, its parameters.
+
+Invariant: a `Captured` grows at its end only, so places in it stay right.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastgrad.batch import Batch
+from fastgrad.engine import Value
+from fastgrad.examine import examine
+from fastgrad.optimizer import Optimizer
+from fastgrad.recording import Recording
+from fastgrad.replay import Replay
+from fastgrad.slots import Slots
+
+Fill = Callable[[int, int], np.ndarray]
+
+
+class Signature(NamedTuple):
+    """What a program has traced: `Program.signatures` lists these.
+
+    Attributes
+    ----------
+    shapes : tuple of tuple of int
+        Of one sample of each argument.
+    static : dict
+        Keyword arguments.
+    output : tuple of int
+        Shape of the output for one sample.
+    entries, operations : int
+        Entries recorded, and what is left of them to be run for a sample after optimisation.
+    lanes : int
+        Samples of a block.
+    workspace : int
+        Bytes that a block works in.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    static: dict[str, Any]
+    output: tuple[int, ...]
+    entries: int
+    operations: int
+    lanes: int
+    workspace: int
+
+
+class Captured:
+    """The parameters of a program, in the order in which they were captured."""
+
+    def __init__(self, values: list[Value]) -> None:
+        self.values = values
+        self.reader = Slots(values)
+
+    def places(self, own: list[Value]) -> np.ndarray | None:
+        """Where `own` stand in the list, new ones at its end; None if that is 0, 1, 2, ..."""
+        if not self.values:
+            self.values, self.reader = own, Slots(own)
+        if len(own) <= len(self.values) and all(map(operator.is_, own, self.values)):
+            return None  # the common case, without a table of ids
+        index = {id(value): k for k, value in enumerate(self.values)}
+        new = [value for value in own if id(value) not in index]
+        if new:
+            index |= {id(value): len(index) + k for k, value in enumerate(new)}
+            self.values = self.values + new
+            self.reader = Slots(self.values)
+        return np.array([index[id(value)] for value in own], dtype=np.int64)
+
+    def own(self, places: np.ndarray | None, count: int) -> list[Value]:
+        """Those that stand there, or the first so many."""
+        return self.values[:count] if places is None else [self.values[k] for k in places]
+
+
+class Traced:
+    """One signature: a replay, and where its parameters stand in the program's list."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        own: list[Value],
+        captured: Captured,
+        static: tuple[tuple[str, Any], ...],
+        output: tuple[int, ...],
+        hidden: list[tuple[int, Fill]],
+    ) -> None:
+        self.replay = Replay(recording)
+        self.captured = captured
+        self.recording = recording  # with lines if they have been asked for
+        self.static = static
+        self.output = output
+        self.hidden = hidden  # columns behind those of the arguments, and what fills them
+        self.places = captured.places(own)
+        # The parameters of the optimizer that has stepped last, and their `order`.
+        self.steered: tuple[tuple[Value, ...], np.ndarray | None] = (), None
+
+    def run(
+        self,
+        mode: str,
+        batch: Batch,
+        names: list[str],
+        threads: int,
+        theta: np.ndarray | None = None,
+        optimizer: Optimizer | None = None,
+        order: np.ndarray | None = None,
+    ) -> tuple[Any, np.ndarray]:
+        """Do what `Replay.run` does; `names` are the arguments' for errors."""
+        reader = self.captured.reader
+        try:
+            return self.replay.run(
+                batch, reader, self.places, theta, mode, threads, optimizer, order
+            )
+        except IndexError as error:
+            sample, column = error.args
+        what = "a computed index"
+        if column is not None:
+            sizes = [math.prod(shape) for shape in batch.shapes]
+            number, at = 0, column
+            while at >= sizes[number]:
+                at -= sizes[number]
+                number += 1
+            what = f"{names[number]}, {batch.number(sample, column)!r} at place {at},"
+        raise IndexError(
+            f"sample {sample}: {what} is no index into the values given to take(): expected a "
+            "whole number from 0 to their number less 1"
+        )
+
+    def examine(
+        self, batch: Batch, theta: np.ndarray | None, gradient: bool
+    ) -> tuple[int, int, str] | None:
+        """Find the first entry that is not finite, as `fastgrad.examine.examine`."""
+        if theta is None:
+            theta = np.array([value.data for value in self.captured.values], dtype=np.float64)
+        if self.places is not None:
+            theta = theta[self.places]
+        return examine(self.recording, batch, theta, gradient)
+
+    def order(self, steered: tuple[Value, ...], name: str) -> np.ndarray | None:
+        """Where an optimizer's parameters stand in the gradient of the program of this name.
+
+        -1 where nowhere; None for 0, 1, 2, ...
+        """
+        known, order = self.steered
+        if known is not steered:
+            order = self._order(steered, name)
+            self.steered = steered, order
+        return order
+
+    def _order(self, steered: tuple[Value, ...], name: str) -> np.ndarray | None:
+        count = self.recording.parameters
+        in_order = self.places is None and count == len(steered)
+        if in_order and all(map(operator.is_, self.captured.values, steered)):
+            return None  # as a rule, and without a table of ids
+        own = self.captured.own(self.places, count)
+        index = {id(value): k for k, value in enumerate(own)}
+        order = np.array([index.get(id(value), -1) for value in steered], dtype=np.int64)
+        if order.max() < 0:
+            raise ValueError(
+                f"the program {name} uses none of the optimizer's {len(steered)} parameters, but "
+                f"{len(own)} others: make the optimizer of the program's parameters"
+            )
+        return order
+
+
+def check_sums(grads: np.ndarray) -> None:
+    """Raise FloatingPointError if samples' gradients that are finite have too large a sum."""
+    for place in np.flatnonzero(~np.isfinite(grads)):
+        raise FloatingPointError(
+            f"the gradient of parameters[{place}] became {float(grads[place])!r} when those of "
+            "the samples, each of them finite, were added up"
+        )
+
+
+# ---- nested lists
+
+
+def nested(source: Iterator[Value], shape: tuple[int, ...]) -> Any:
+    """Values in nested lists of this shape."""
+    if not shape:
+        return next(source)
+    return [nested(source, shape[1:]) for _ in range(shape[0])]
+
+
+def flatten(result: Any, what: str) -> tuple[list[Value], tuple[int, ...]]:
+    """Nested lists as a flat one, and their shape."""
+    if isinstance(result, Value):
+        return [result], ()
+    if isinstance(result, (list, tuple, np.ndarray)):
+        parts = [flatten(part, what) for part in result]
+        shapes = {shape for _, shape in parts}
+        if len(shapes) > 1:
+            raise ValueError(f"{what} must be rectangular, got parts of shapes {sorted(shapes)}")
+        values = [value for part, _ in parts for value in part]
+        if not values:
+            raise ValueError(f"{what} must hold a Value at least, got {result!r:.100}")
+        return values, (len(parts), *parts[0][1])
+    try:
+        return [Value(result)], ()
+    except TypeError:
+        raise TypeError(
+            f"{what} must be a Value or nested lists of Values, got "
+            f"{type(result).__name__} {result!r:.100}"
+        ) from None
