@@ -292,7 +292,7 @@ def test_memory_is_flat(name):
             """
             import gc, pickle
             import numpy as np
-            from oracles import resident_bytes
+            from instruments import resident_bytes
             import fastgrad
             from fastgrad import Program, functional, nn
             from fastgrad.engine import Value
