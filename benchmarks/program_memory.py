@@ -1,8 +1,8 @@
 """Peak memory of training the large net by a compiled program, in a process of its own.
 
-``python benchmarks/program_memory.py BATCH`` prints three numbers of bytes: by how much the process
+``python benchmarks/program_memory.py BATCH`` prints four numbers of bytes: by how much the process
 has grown with the model alone, by how much it grew beyond that at the peak of tracing and three
-steps, and 8 for each parameter. Needs Linux's /proc.
+steps, what a block of samples works in, and 8 for each parameter. Needs Linux's /proc.
 """
 
 import re
@@ -18,7 +18,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak(batch):
-    """Run this file in a fresh process; returns its three numbers."""
+    """Run this file in a fresh process; returns its four numbers."""
     done = subprocess.run(
         [sys.executable, __file__, str(batch)], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -36,7 +36,8 @@ def main(batch):
     losses = [training.step() for _ in range(3)]
     highest = 1024 * int(re.search(r"VmHWM:\s*(\d+)", STATUS.read_text())[1])
     assert losses[2] < losses[0]
-    print(model - before, highest - model, 8 * len(training.parameters))
+    (signature,) = training.program.signatures
+    print(model - before, highest - model, signature.workspace, 8 * len(training.parameters))
 
 
 if __name__ == "__main__":

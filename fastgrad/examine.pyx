@@ -17,10 +17,10 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastgrad.batch cimport Batch
-from fastgrad.recording cimport OP_INPUT, OP_PARAMETER, Recording
+from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_TAKE, OP_WHERE, op_push,
-    op_rows, op_value, op_words,
+    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE, OP_WHERE,
+    op_push, op_rows, op_value, op_words,
 )
 
 from fastgrad.anomaly import adjoint_text, sum_text, value_text
@@ -33,31 +33,42 @@ cdef enum:
 
 @cython.auto_pickle(False)
 cdef class _Examination:
-    """What one run works in."""
+    """What one run works in: numbers by the recording's numbers, the parameters' first."""
 
     cdef Recording recording
+    cdef int32_t parameters, size
     cdef double *val
     cdef double *adj
     cdef uint8_t *flags
     cdef int32_t place  # of the operand whose adjoint is wrong
 
     def __cinit__(self, Recording recording, const double[::1] theta):
-        cdef int64_t k, size = recording.size
+        cdef int64_t k, size = recording.parameters + recording.size
         self.recording = recording
+        self.parameters, self.size = <int32_t>recording.parameters, <int32_t>size
         self.val = <double *>calloc(size, sizeof(double))
         self.adj = <double *>calloc(size, sizeof(double))
         self.flags = <uint8_t *>calloc(size, 1)  # no entry is an int
         if self.val == NULL or self.adj == NULL or self.flags == NULL:
             raise MemoryError(f"no memory to examine a program of {size} entries")
-        for k in range(size):
-            self.val[k] = recording.val[k]
-            if recording.op[k] == OP_PARAMETER:
-                self.val[k] = theta[recording.a[k]]
+        for k in range(recording.parameters):
+            self.val[k] = theta[k]
+        for k in range(recording.size):
+            self.val[recording.parameters + k] = recording.val[k]
 
     def __dealloc__(self):
         free(self.val)
         free(self.adj)
         free(self.flags)
+
+    cdef inline int op(self, int32_t i) noexcept nogil:
+        return self.recording.op[i - self.parameters]
+
+    cdef inline int32_t a(self, int32_t i) noexcept nogil:
+        return self.recording.a[i - self.parameters]
+
+    cdef inline int32_t b(self, int32_t i) noexcept nogil:
+        return self.recording.b[i - self.parameters]
 
     cdef int32_t forward(
         self, const double *const *inputs, const int64_t *strides, int64_t sample
@@ -66,8 +77,8 @@ cdef class _Examination:
         cdef double *val = self.val
         cdef int32_t i, a, b
         cdef int op
-        for i in range(<int32_t>self.recording.parameters, <int32_t>self.recording.size):
-            op, a, b = self.recording.op[i], self.recording.a[i], self.recording.b[i]
+        for i in range(self.parameters, self.size):
+            op, a, b = self.op(i), self.a(i), self.b(i)
             if op == OP_LEAF:
                 continue
             if op == OP_INPUT:
@@ -84,12 +95,12 @@ cdef class _Examination:
     cdef int32_t reverse(self) noexcept nogil:
         """Compute its adjoints; returns the first entry whose rule gives one that is not finite."""
         cdef double *adj = self.adj
-        cdef int32_t i, a, b, size = <int32_t>self.recording.size
+        cdef int32_t i, a, b
         cdef int op
-        memset(adj, 0, size * sizeof(double))
+        memset(adj, 0, self.size * sizeof(double))
         adj[self.recording.outputs[0]] = 1.0
-        for i in range(size - 1, <int32_t>self.recording.parameters - 1, -1):
-            op, a, b = self.recording.op[i], self.recording.a[i], self.recording.b[i]
+        for i in range(self.size - 1, self.parameters - 1, -1):
+            op, a, b = self.op(i), self.a(i), self.b(i)
             if op == OP_LEAF or op == OP_INPUT:
                 continue
             if op >= OP_FIRST_POOLED:
@@ -107,14 +118,16 @@ cdef class _Examination:
 
     cdef list operands(self, int32_t i):
         """Of an entry, hidden constants too."""
-        cdef Recording r = self.recording
-        cdef int32_t *words = r.pool + r.a[i]
+        cdef int32_t *words = self.recording.pool + self.a(i)
+        cdef int op = self.op(i)
         cdef int64_t k
-        if r.op[i] < OP_FIRST_POOLED:
-            return [r.a[i], r.b[i]][:op_rows[r.op[i]].operands]
-        if r.op[i] == OP_TAKE:
+        if op < OP_FIRST_POOLED:
+            return [self.a(i), self.b(i)][:op_rows[op].operands]
+        if op == OP_TAKE:
             return [words[0], words[1 + <int64_t>self.val[words[0]]]]
-        return [words[k] for k in range(op_words(r.op[i], r.b[i]))]
+        if op == OP_RUN:
+            return [words[0]] + [words[1 + k % 2] + k // 2 for k in range(2 * self.b(i))]
+        return [words[k] for k in range(op_words(op, self.b(i)))]
 
     cdef str text_of_value(self, int32_t i):
         cdef int32_t slot
@@ -122,23 +135,34 @@ cdef class _Examination:
         places = self.operands(i)
         for slot in places:
             if not isfinite(self.val[slot]):
-                origin = {OP_INPUT: "an input", OP_PARAMETER: "a parameter"}.get(
-                    self.recording.op[slot], "a constant"
-                )
+                if slot < self.parameters:
+                    origin = "a parameter"
+                else:
+                    origin = "an input" if self.op(slot) == OP_INPUT else "a constant"
                 break
         numbers = [self.val[slot] for slot in places]
-        if self.recording.op[i] == OP_DOT:
+        if self.op(i) == OP_DOT or self.op(i) == OP_RUN:
             return sum_text(numbers, self.val[i], origin)
-        label = op_rows[self.recording.op[i]].label.decode()
+        label = op_rows[self.op(i)].label.decode()
         return value_text(label, numbers, self.val[i], origin)
 
     cdef str text_of_adjoint(self, int32_t i):
         cdef int32_t slot
         places = self.operands(i)
         return adjoint_text(
-            op_rows[self.recording.op[i]].label.decode(), [self.val[slot] for slot in places],
+            op_rows[self.op(i)].label.decode(), [self.val[slot] for slot in places],
             self.place, self.adj[<int32_t>places[self.place]], 0.0, self.adj[i]
         )
+
+
+cdef inline int32_t weight(int op, const int32_t *words, int64_t k) noexcept nogil:
+    """The first factor of a sum's term k ..."""
+    return words[1] + <int32_t>k if op == OP_RUN else words[2 * k + 1]
+
+
+cdef inline int32_t factor(int op, const int32_t *words, int64_t k) noexcept nogil:
+    """... and the second."""
+    return words[2] + <int32_t>k if op == OP_RUN else words[2 * k + 2]
 
 
 cdef bint pooled_value(
@@ -147,10 +171,10 @@ cdef bint pooled_value(
     """The value of an n-ary entry; false if its index names nothing."""
     cdef double index
     cdef int64_t k
-    if op == OP_DOT:
+    if op == OP_DOT or op == OP_RUN:
         z[0] = val[words[0]]
         for k in range(count):
-            z[0] += val[words[2 * k + 1]] * val[words[2 * k + 2]]
+            z[0] += val[weight(op, words, k)] * val[factor(op, words, k)]
     elif op == OP_DETACH:
         z[0] = val[words[0]]
     elif op == OP_WHERE:
@@ -176,16 +200,20 @@ cdef int32_t push_pooled(
     """The rule of an n-ary entry; returns the first operand whose adjoint is not finite, or -1."""
     cdef int64_t k, taken
     cdef int32_t w, x
-    if op == OP_DOT:
+    if op == OP_DOT or op == OP_RUN:
         for k in range(count - 1, -1, -1):
-            w, x = words[2 * k + 1], words[2 * k + 2]
+            w, x = weight(op, words, k), factor(op, words, k)
             if k == 0:
                 adj[words[0]] += g
             adj[w] += val[x] * g
             adj[x] += val[w] * g
-        for k in range(2 * count + 1):
-            if not isfinite(adj[words[k]]):
-                return <int32_t>k
+        if not isfinite(adj[words[0]]):
+            return 0
+        for k in range(count):
+            if not isfinite(adj[weight(op, words, k)]):
+                return <int32_t>(2 * k + 1)
+            if not isfinite(adj[factor(op, words, k)]):
+                return <int32_t>(2 * k + 2)
     elif op == OP_TAKE or op == OP_WHERE:
         if op == OP_TAKE:
             taken = 1 + <int64_t>val[words[0]]
@@ -228,5 +256,5 @@ def examine(recording, Batch batch, theta, gradient):
             return None
         if entry >= 0:
             text = run.text_of_adjoint(entry) if in_reverse else run.text_of_value(entry)
-            return sample, entry, text
+            return sample, entry - run.parameters, text
     return None

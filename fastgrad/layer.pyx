@@ -117,15 +117,15 @@ cdef class Seat:
     It is not changed afterwards, but for the slots: a layer that has changed gets another.
     """
 
-    cdef tuple neurons, parameters  # hold what the pointers below point at
-    cdef PyObject **seen            # inputs weights and the bias of each neuron
-    cdef int32_t *first             # first weight's slot of each neuron, -1 if not consecutive
+    cdef tuple neurons
+    cdef list parameters     # inputs weights and the bias of each neuron; nobody else has this list
+    cdef PyObject **seen     # its items
+    cdef int32_t *first      # first weight's slot of each neuron, -1 if not consecutive
     cdef bint consecutive           # do all parameters of the layer lie in one run?
     cdef int64_t count, inputs
     cdef uint64_t collections
 
     def __dealloc__(self):
-        free(self.seen)
         free(self.first)
 
     def __reduce__(self):
@@ -159,8 +159,7 @@ cdef class Seat:
 
     cdef bint look(self, PyObject *neurons) except -1:
         """See the layer; False if it is not plain."""
-        cdef int64_t k
-        found = []
+        cdef list found = []
         inputs = -1
         for neuron in <list>neurons:
             if type(neuron) is not <object>neuron_type:
@@ -178,15 +177,13 @@ cdef class Seat:
         for value in found:
             if type(value) is not <object>tape.type:
                 return False
-        self.seen = <PyObject **>malloc(len(found) * sizeof(PyObject *))
-        self.first = <int32_t *>malloc(len(found) * sizeof(int32_t))
-        if self.seen == NULL or self.first == NULL:
-            raise MemoryError(f"no memory for the slots of {len(found)} parameters")
-        self.parameters = tuple(found)
-        for k in range(len(found)):
-            self.seen[k] = <PyObject *>self.parameters[k]
         self.inputs = inputs
         self.count = len(found) // (inputs + 1)
+        self.first = <int32_t *>malloc(self.count * sizeof(int32_t))
+        if self.first == NULL:
+            raise MemoryError(f"no memory for the slots of {self.count} neurons")
+        self.parameters = found
+        self.seen = list_items(<PyObject *>found)
         self.find_slots()
         self.neurons = tuple(<list>neurons)
         return True

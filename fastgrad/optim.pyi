@@ -5,6 +5,7 @@ from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 from typing_extensions import disjoint_base
 
+from fastgrad.program import Program
 from fastgrad.value import Value
 
 __all__ = ["SGD", "Adam", "Optimizer"]
@@ -18,6 +19,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Value], settings: dict[str, Any]) -> None: ...
     def step(self) -> None: ...
+    def minimize(self, program: Program, *args: Any, **kwargs: Any) -> float: ...
     def zero_grad(self) -> None: ...
 
 @disjoint_base

@@ -19,11 +19,15 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset
 
 from fastgrad.record cimport describe, handle, is_value, read_number
-from fastgrad.slots cimport Slots
+from fastgrad.slots cimport divide
 from fastgrad.tape cimport DATA_INT, GRAD_INT, INNER, Run, tape
 from fastgrad.trace cimport refuse_effect
 
 __all__ = ["SGD", "Adam", "Optimizer"]
+
+
+cdef enum:
+    CHUNK = 512  # gradients of a minimize() at a time
 
 
 cdef class Optimizer:
@@ -40,10 +44,6 @@ cdef class Optimizer:
     param_groups : tuple of one dict
         ``"params"``, and the settings, which each step reads: ``param_groups[0]["lr"] = 0.05``.
     """
-
-    cdef readonly tuple param_groups
-    cdef tuple params
-    cdef Slots slots
 
     def __init__(self, params, dict settings):
         values = all_parameters(params)
@@ -123,16 +123,96 @@ cdef class Optimizer:
         Value(data=0.5, grad=2.0)
         """
         cdef int64_t run, at = 0
+        cdef Run found
+        self.prepare("step()")
+        self.begin_step()
+        for run in range(self.slots.run_count):
+            found = self.slots.runs[run]
+            self.move(tape.val + found.first, tape.adj + found.first, at, found.count)
+            set_floats(found)
+            at += found.count
+
+    def minimize(self, program, *args, **kwargs):
+        """Run a program forward and in reverse, and change the parameters by its gradient.
+
+        Changes data as ``zero_grad()``, ``program.backward(*args)`` and ``step()`` would, in one
+        call; no grad is read or written.
+
+        Parameters
+        ----------
+        program : Program
+            With one number a sample. Parameters of the optimizer that it does not use have the
+            gradient 0, parameters of its own that the optimizer does not have stay as they are.
+        *args, **kwargs
+            What a call of `program` takes.
+
+        Returns
+        -------
+        float
+            The mean of the program's output over the batch, before the step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `program` is no Program, uses none of the optimizer's parameters, or something in
+            ``param_groups[0]`` has become a bad one; else as `Program.backward`.
+        TraceError
+            If a program is being recorded.
+
+        Examples
+        --------
+        >>> import fastgrad
+        >>> w = fastgrad.Value(3.0)
+        >>> square = fastgrad.compile(lambda x: (w * x) ** 2)
+        >>> fastgrad.optim.SGD([w], lr=0.25).minimize(square, [1.0])
+        9.0
+        >>> w
+        Value(data=1.5, grad=0)
+        """
+        self.prepare("minimize()")
+        try:
+            step = program._descend
+        except AttributeError:
+            raise TypeError(
+                f"minimize() needs a compiled program, got {describe(program)}: "
+                "fastgrad.compile makes one of a function"
+            ) from None
+        return step(self, args, kwargs)
+
+    cdef int prepare(self, str what) except -1:
+        """Check all that a step needs, before it changes anything."""
         cdef dict group = self.param_groups[0]
-        refuse_effect("step()")
+        refuse_effect(what)
         if group["params"] is not self.params:
             raise ValueError("the parameters of an optimizer are fixed: make another optimizer")
         self.read_settings(group)
-        self.slots.find()
+        return self.slots.find()
+
+    cdef int descend(
+        self, const double *sums, const int64_t *order, double samples
+    ) except -1:
+        """Step by a gradient, sums / samples: parameter k's is at order[k], or is 0 if that is -1.
+
+        Without `order` it is at k.
+        """
+        cdef double[CHUNK] gradient
+        cdef int64_t run, start, count, k, at = 0
+        cdef Run found
+        self.prepare("minimize()")  # settings may have been changed while the program was traced
         self.begin_step()
         for run in range(self.slots.run_count):
-            self.move(self.slots.runs[run], at)
-            at += self.slots.runs[run].count
+            found = self.slots.runs[run]
+            for start in range(0, found.count, CHUNK):
+                count = min(CHUNK, found.count - start)
+                if order == NULL:
+                    divide(gradient, sums + at, count, samples)
+                else:
+                    for k in range(count):
+                        gradient[k] = sums[order[at + k]] / samples if order[at + k] >= 0 else 0.0
+                self.move(tape.val + found.first + start, gradient, at, count)
+                at += count
+            set_floats(found)
+        return 0
 
     cdef int read_settings(self, dict group) except -1:
         """Check the settings, and make what a step needs."""
@@ -141,8 +221,10 @@ cdef class Optimizer:
     cdef void begin_step(self) noexcept:
         """Do what comes once a step."""
 
-    cdef void move(self, Run run, int64_t at) noexcept:
-        """Change entries, parameters `at` and following, and make their data floats."""
+    cdef void move(
+        self, double *p, const double *g, int64_t at, int64_t count
+    ) noexcept:
+        """Change numbers p, those of parameters `at` and following, by their gradients g."""
 
 
 cdef list all_parameters(object params):
@@ -277,9 +359,9 @@ cdef class SGD(Optimizer):
             self.started = True
             self.dampening = 0.0  # the first b is g; the others are 0 so far
 
-    cdef void move(self, Run run, int64_t at) noexcept:
-        cdef double *p = tape.val + run.first
-        cdef const double *g = tape.adj + run.first
+    cdef void move(
+        self, double *p, const double *g, int64_t at, int64_t count
+    ) noexcept:
         cdef double lr = self.lr_, decay = self.decay
         cdef double momentum = self.momentum, share = 1 - self.dampening
         cdef bint nesterov = self.nesterov
@@ -287,16 +369,15 @@ cdef class SGD(Optimizer):
         cdef double d
         cdef int64_t k
         if momentum == 0:
-            for k in range(run.count):
+            for k in range(count):
                 d = g[k] + decay * p[k] if decay != 0 else g[k]
                 p[k] -= lr * d
         else:
             b = self.buffer.data.as_doubles + at
-            for k in range(run.count):
+            for k in range(count):
                 d = g[k] + decay * p[k] if decay != 0 else g[k]
                 b[k] = momentum * b[k] + share * d
                 p[k] -= lr * (d + momentum * b[k] if nesterov else b[k])
-        set_floats(run)
 
 
 # ---- Adam
@@ -373,18 +454,17 @@ cdef class Adam(Optimizer):
         self.rate = self.lr_ / (1 - pow(self.beta1, self.steps))
         self.spread = sqrt(1 - pow(self.beta2, self.steps))
 
-    cdef void move(self, Run run, int64_t at) noexcept:
-        cdef double *p = tape.val + run.first
-        cdef const double *g = tape.adj + run.first
+    cdef void move(
+        self, double *p, const double *g, int64_t at, int64_t count
+    ) noexcept:
         cdef double *m = self.means.data.as_doubles + at
         cdef double *v = self.squares.data.as_doubles + at
         cdef double rate = self.rate, spread = self.spread, eps = self.eps, decay = self.decay
         cdef double beta2 = self.beta2, toward = 1 - self.beta1, share = 1 - beta2
         cdef double d
         cdef int64_t k
-        for k in range(run.count):
+        for k in range(count):
             d = g[k] + decay * p[k] if decay != 0 else g[k]
             m[k] += toward * (d - m[k])
             v[k] = beta2 * v[k] + share * d * d
             p[k] -= rate * m[k] / (sqrt(v[k]) / spread + eps)
-        set_floats(run)

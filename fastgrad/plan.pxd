@@ -1,6 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from fastgrad.fuse cimport Fused, Words
+from fastgrad.nodes cimport Fused
+from fastgrad.words cimport Stream, Words
 
 
 cdef extern from "kernels/program.h":
@@ -18,7 +19,6 @@ cdef extern from "kernels/program.h":
         int32_t packed
         int64_t first
         int64_t row
-        int64_t turned
         int64_t x_at
         int64_t g_at
     ctypedef struct CPlan "Plan":
@@ -34,7 +34,6 @@ cdef extern from "kernels/program.h":
         int32_t dense_count
         int32_t slots
         int32_t sums
-        int64_t turned
         int64_t stash
         int32_t seed
     enum:
@@ -42,11 +41,6 @@ cdef extern from "kernels/program.h":
         READS_Y
         READS_Z
     int op_reads(int op, int which) noexcept
-
-
-cdef struct Stream:  # a code stream that is being written
-    Words words
-    int64_t run     # where the header of the last run is
 
 
 cdef class Plan:
@@ -79,5 +73,5 @@ cdef class Plan:
     cdef int64_t *last       # by node: the time when its value is last read
     cdef uint8_t *seen       # by node: is an input read from its slot?
     cdef Words cleared       # uniforms whose adjoints phase two does not begin: (first, count)
-    cdef int32_t *sum_place  # by uniform: its place in the sums, + 1
+    cdef int32_t *sum_place  # by node: the place of a uniform's adjoint in the sums, + 1
     cdef int64_t products(self) noexcept nogil

@@ -12,47 +12,19 @@ Invariant: plans depend on the program alone, not on batch, threads or machine.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
-from fastgrad.fuse cimport (
-    ACTIVE, BOTH, BOTH_SAME, FIRST, GONE, OP_DENSE, OP_END, OP_PICK, OP_SQUARE, OP_SUM, SECOND,
-    SLOT_TRASH, SLOT_ZERO, SLOTS_FIXED, VARIES, Fused, extend, push,
+from fastgrad.nodes cimport (
+    ACTIVE, OP_DENSE, OP_END, OP_PICK, OP_SUM, SECOND, BOTH, SLOT_TRASH, SLOT_ZERO, SLOTS_FIXED,
+    VARIES, Fused,
 )
-from fastgrad.recording cimport OP_INPUT, OP_PARAMETER
+from fastgrad.order cimport (
+    is_elementary, layer_members, layer_x, of_inputs, order_units, picks, which_wanted,
+)
+from fastgrad.recording cimport OP_INPUT
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_TAKE, op_rows,
+    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
 )
-
-
-cdef enum:
-    OPS = 4 * 64  # more than there are codes
-    TASK_WEIGHTS = 1 << 13  # of one task
-    COLUMNS = 8             # of weights that the kernel takes at once
-    TURN_FROM = 1 << 14     # weights of a layer from which a turned copy pays
-    TILE = 6                # the kernel's TILE_ROWS
-
-
-cdef void *zeros(int64_t count, size_t size) except NULL:
-    cdef void *made = calloc(count + 1, size)
-    if made == NULL:
-        raise MemoryError(f"no memory for {count} nodes of a program")
-    return made
-
-
-# ---- code streams
-
-
-cdef int begin(Stream *stream, int code) except -1:
-    """Go on with the last run if it has the same code, else begin one."""
-    if stream.words.size and stream.words.at[stream.run] == code:
-        stream.words.at[stream.run + 1] += 1
-        return 0
-    stream.run = stream.words.size
-    push(&stream.words, code)
-    return push(&stream.words, 1)
-
-
-cdef int end(Stream *stream) except -1:
-    push(&stream.words, OP_END * 4)
-    return push(&stream.words, 0)
+from fastgrad.uniforms cimport divide_weights, plan_uniforms
+from fastgrad.words cimport Stream, Words, begin, end, extend, push, zeros
 
 
 cdef class Plan:
@@ -71,17 +43,18 @@ cdef class Plan:
         self.slot = <int32_t *>zeros(n, sizeof(int32_t))
         self.adjoint = <int32_t *>zeros(n, sizeof(int32_t))
         self.last = <int64_t *>zeros(n, sizeof(int64_t))
-        self.sum_place = <int32_t *>zeros(graph.uniforms, sizeof(int32_t))
+        self.sum_place = <int32_t *>zeros(n, sizeof(int32_t))
         self.seen = <uint8_t *>zeros(n, 1)
-        self.dense = <Dense *>zeros(graph.layers.size // 3, sizeof(Dense))
+        self.dense = <Dense *>zeros(graph.layer_count, sizeof(Dense))
         self.c.slots = SLOTS_FIXED
-        order_units(self)
+        order_units(graph, &self.units)
+        self.places = self.units.size
         find_splats(self)
         find_ends(self)
         plan_forward(self)
         if gradient:
             plan_reverse(self)
-        plan_uniforms(self)
+        plan_uniforms(graph, gradient, &self.uniform_forward, &self.uniform_reverse)
         finish(self)
         release(self)
 
@@ -140,102 +113,6 @@ cdef int release(Plan plan) except -1:
     return 0
 
 
-# ---- the order
-
-
-cdef int which_wanted(Fused graph, int32_t node) noexcept:
-    """Of an elementary node's operands, whose adjoints are wanted?  -1 if none is."""
-    cdef bint x, y
-    if not graph.marks[node] & ACTIVE:
-        return -1
-    if graph.op[node] >= OP_SQUARE or op_rows[graph.op[node]].shown == 1:
-        return FIRST
-    x, y = graph.marks[graph.a[node]] & ACTIVE, graph.marks[graph.b[node]] & ACTIVE
-    if graph.a[node] == graph.b[node]:
-        return BOTH_SAME
-    return BOTH if x and y else FIRST if x else SECOND
-
-
-cdef bint is_elementary(Fused graph, int32_t node) noexcept:
-    return graph.op[node] < OP_FIRST_POOLED or graph.op[node] >= OP_SQUARE
-
-
-cdef int order_units(Plan plan) except -1:
-    """Sort what varies by depth, then by code."""
-    cdef Fused graph = plan.graph
-    cdef int32_t *depth = <int32_t *>zeros(graph.size, sizeof(int32_t))
-    cdef int32_t *counts = NULL
-    cdef int32_t *by_code = NULL
-    cdef int32_t *sorted = NULL
-    cdef const int32_t *words = NULL
-    cdef int32_t node, k, count = 0, deepest = 0, level, total = 0, at
-    try:
-        by_code = <int32_t *>zeros(graph.size, sizeof(int32_t))
-        sorted = <int32_t *>zeros(graph.size, sizeof(int32_t))
-        for node in range(graph.size):
-            if not is_unit(graph, node):
-                if graph.layer[node] >= 0:  # as deep as the member that stands for the layer
-                    depth[node] = depth[graph.members.at[graph.layers.at[3 * graph.layer[node]]]]
-                continue
-            total += 1
-            level = 0
-            graph.operands(node, &words, &count)
-            for k in range(count):
-                level = max(level, depth[words[k]])
-            if graph.op[node] < OP_FIRST_POOLED:
-                level = max(level, depth[graph.b[node]])
-            depth[node] = level + 1
-            deepest = max(deepest, level + 1)
-        counts = <int32_t *>zeros(max(OPS, deepest + 1) + 1, sizeof(int32_t))
-        # Two counting sorts: the second keeps the order of the first.
-        for node in range(graph.size):
-            if is_unit(graph, node):
-                counts[code_of(graph, node) + 1] += 1
-        for k in range(1, OPS + 1):
-            counts[k] += counts[k - 1]
-        for node in range(graph.size):
-            if is_unit(graph, node):
-                k = code_of(graph, node)
-                by_code[counts[k]] = node
-                counts[k] += 1
-        for k in range(max(OPS, deepest + 1) + 1):
-            counts[k] = 0
-        for at in range(total):
-            counts[depth[by_code[at]]] += 1
-        for k in range(1, deepest + 1):
-            counts[k] += counts[k - 1]
-        for at in range(total - 1, -1, -1):
-            k = depth[by_code[at]]
-            counts[k] -= 1
-            sorted[counts[k]] = by_code[at]
-        for at in range(total):
-            node = sorted[at]
-            k = graph.layer[node]
-            push(&plan.units, -1 - k if k >= 0 else node)
-        plan.places = plan.units.size
-    finally:
-        free(depth)
-        free(counts)
-        free(by_code)
-        free(sorted)
-    return 0
-
-
-cdef inline bint is_unit(Fused graph, int32_t node) noexcept:
-    """Does the node run once a block?  A layer is represented by its first member."""
-    if not graph.marks[node] & VARIES or graph.marks[node] & GONE or graph.op[node] == OP_INPUT:
-        return False
-    return graph.layer[node] < 0 or graph.members.at[graph.layers.at[3 * graph.layer[node]]] == node
-
-
-cdef inline int code_of(Fused graph, int32_t node) noexcept:
-    if graph.layer[node] >= 0:
-        return 4 * OP_DENSE
-    if not is_elementary(graph, node):
-        return 4 * graph.op[node]
-    return 4 * graph.op[node] + max(0, which_wanted(graph, node))
-
-
 # ---- when numbers are read for the last time
 
 
@@ -243,18 +120,6 @@ cdef int read_at(Plan plan, int32_t node, int64_t time) noexcept:
     if time > plan.last[node]:
         plan.last[node] = time
     return 0
-
-
-cdef bint picks(Fused graph, int32_t node) noexcept:
-    """Does a TAKE choose among uniform numbers?"""
-    cdef const int32_t *words = graph.pool.at + graph.a[node]
-    cdef int32_t k
-    if graph.op[node] != OP_TAKE or not graph.marks[words[0]] & VARIES:
-        return False
-    for k in range(1, graph.b[node]):
-        if graph.marks[words[k]] & VARIES:
-            return False
-    return True
 
 
 cdef int find_splats(Plan plan) except -1:
@@ -298,10 +163,10 @@ cdef int find_ends(Plan plan) except -1:
         back = 2 * plan.places - at
         if node < 0:
             words = layer_x(graph, -1 - node)
-            for k in range(graph.layers.at[3 * (-1 - node) + 2]):
-                read_at(plan, words[2 * k], at)
+            for k in range(graph.layers[-1 - node].inputs):
+                read_at(plan, words[k], at)
                 if not of_inputs(graph, -1 - node):
-                    plan.seen[words[2 * k]] = True
+                    plan.seen[words[k]] = True
             continue
         active = plan.gradient and graph.marks[node] & ACTIVE
         graph.operands(node, &words, &count)
@@ -329,21 +194,6 @@ cdef int find_ends(Plan plan) except -1:
         read_at(plan, graph.outputs.at[at], plan.places)
         plan.seen[graph.outputs.at[at]] = True
     return 0
-
-
-cdef bint of_inputs(Fused graph, int32_t layer) noexcept:
-    """Are a layer's x all inputs, which its kernel can read without a slot?"""
-    cdef const int32_t *x = layer_x(graph, layer)
-    cdef int32_t k
-    for k in range(graph.layers.at[3 * layer + 2]):
-        if graph.op[x[2 * k]] != OP_INPUT:
-            return False
-    return True
-
-
-cdef const int32_t *layer_x(Fused graph, int32_t layer) noexcept:
-    """Where the x of a layer's first neuron are, every other word."""
-    return graph.pool.at + graph.a[graph.members.at[graph.layers.at[3 * layer]]] + 2
 
 
 # ---- slots
@@ -379,13 +229,12 @@ cdef int contribute(Plan plan, int32_t node, bint wanted, int32_t *pair) except 
 
 cdef int32_t sum_of(Plan plan, int32_t node) except -2:
     """The place of a uniform's adjoint in a strand's sums; -1 if it is not wanted."""
-    cdef int32_t uniform = plan.graph.uniform[node]
     if not plan.graph.marks[node] & ACTIVE:
         return -1
-    if not plan.sum_place[uniform]:
-        push(&plan.sum_uniforms, uniform)
-        plan.sum_place[uniform] = <int32_t>plan.sum_uniforms.size
-    return plan.sum_place[uniform] - 1
+    if not plan.sum_place[node]:
+        push(&plan.sum_uniforms, plan.graph.uniform[node])
+        plan.sum_place[node] = <int32_t>plan.sum_uniforms.size
+    return plan.sum_place[node] - 1
 
 
 # ---- forward
@@ -408,7 +257,7 @@ cdef int plan_forward(Plan plan) except -1:
     plan.time = plan.places
     for node in range(graph.outputs.size):
         push(&plan.outputs, plan.slot[graph.outputs.at[node]])
-    return end(&plan.forward)
+    return end(&plan.forward, OP_END * 4)
 
 
 cdef int forward_node(Plan plan, int32_t node) except -1:
@@ -467,26 +316,26 @@ cdef int keep_or_release(Plan plan, int32_t node) except -1:
 cdef int forward_layer(Plan plan, int32_t layer) except -1:
     cdef Fused graph = plan.graph
     cdef Dense *dense = plan.dense + layer
-    cdef const int32_t *members = graph.members.at + graph.layers.at[3 * layer]
+    cdef const int32_t *members = layer_members(graph, layer)
     cdef const int32_t *x = layer_x(graph, layer)
     cdef int32_t k
     begin(&plan.forward, OP_DENSE)
     push(&plan.forward.words, layer)
-    dense.neurons, dense.inputs = graph.layers.at[3 * layer + 1], graph.layers.at[3 * layer + 2]
+    dense.neurons, dense.inputs = graph.layers[layer].members, graph.layers[layer].inputs
     dense.x_at = plan.c.stash
     dense.g_at = dense.x_at + (dense.inputs | 1)
     plan.c.stash = dense.g_at + (dense.neurons | 1)
     # Offsets for now: `finish` makes pointers of them.
     dense.x = <const int32_t *>plan.dense_words.size
     for k in range(dense.inputs):
-        push(&plan.dense_words, plan.slot[x[2 * k]])
+        push(&plan.dense_words, plan.slot[x[k]])
     dense.columns = NULL
     if of_inputs(graph, layer):
         dense.columns = <const int32_t *>plan.dense_words.size
         for k in range(dense.inputs):
-            push(&plan.dense_words, graph.a[x[2 * k]])
+            push(&plan.dense_words, graph.a[x[k]])
     for k in range(dense.inputs):
-        release_value(plan, x[2 * k])
+        release_value(plan, x[k])
     dense.bias = <const int32_t *>plan.dense_words.size
     for k in range(dense.neurons):
         push(&plan.dense_words, graph.uniform[graph.pool.at[graph.a[members[k]]]])
@@ -501,30 +350,42 @@ cdef int place_weights(Plan plan, int32_t layer) except -1:
     """Find the weights' rows among the uniforms, or have them copied together."""
     cdef Fused graph = plan.graph
     cdef Dense *dense = plan.dense + layer
-    cdef const int32_t *members = graph.members.at + graph.layers.at[3 * layer]
-    cdef const int32_t *words
+    cdef const int32_t *members = layer_members(graph, layer)
     cdef int32_t j, k, w
     cdef bint regular = True
     for j in range(dense.neurons):
-        words = graph.pool.at + graph.a[members[j]]
-        w = graph.uniform[words[1]]
+        w = weight(graph, members[j], 0)
         if j == 0:
             dense.first = w
         elif j == 1:
             dense.row = w - dense.first
         regular = regular and w == dense.first + j * dense.row
+        if graph.op[members[j]] == OP_RUN:  # its weights are parameters, side by side
+            dense.wants_weights = 1
+            continue
         for k in range(dense.inputs):
-            regular = regular and graph.uniform[words[2 * k + 1]] == w + k
-            dense.wants_weights |= graph.marks[words[2 * k + 1]] & ACTIVE != 0
+            regular = regular and weight(graph, members[j], k) == w + k
+            dense.wants_weights |= graph.marks[weight_node(graph, members[j], k)] & ACTIVE != 0
     if regular and (dense.neurons == 1 or dense.row >= dense.inputs):
         return 0
     dense.packed = 1
     dense.first, dense.row = plan.packed.size, dense.inputs
     for j in range(dense.neurons):
-        words = graph.pool.at + graph.a[members[j]]
         for k in range(dense.inputs):
-            push(&plan.packed, graph.uniform[words[2 * k + 1]])
+            push(&plan.packed, weight(graph, members[j], k))
     return 0
+
+
+cdef inline int32_t weight_node(Fused graph, int32_t node, int32_t k) noexcept:
+    """Of a DOT."""
+    return graph.pool.at[graph.a[node] + 2 * k + 1]
+
+
+cdef inline int32_t weight(Fused graph, int32_t node, int32_t k) noexcept:
+    """Which uniform the weight of a member's term k is."""
+    if graph.op[node] == OP_RUN:
+        return graph.pool.at[graph.a[node] + 1] + k
+    return graph.uniform[weight_node(graph, node, k)]
 
 
 # ---- reverse
@@ -550,7 +411,7 @@ cdef int plan_reverse(Plan plan) except -1:
             begin(&plan.reverse, 4 * OP_SUM)
             push(&plan.reverse.words, sum_of(plan, node))
             push(&plan.reverse.words, plan.adjoint[node])
-    return end(&plan.reverse)
+    return end(&plan.reverse, OP_END * 4)
 
 
 cdef int release_adjoint(Plan plan, int32_t node) except -1:
@@ -616,7 +477,7 @@ cdef int reverse_node(Plan plan, int32_t node) except -1:
 cdef int reverse_layer(Plan plan, int32_t layer) except -1:
     cdef Fused graph = plan.graph
     cdef Dense *dense = plan.dense + layer
-    cdef const int32_t *members = graph.members.at + graph.layers.at[3 * layer]
+    cdef const int32_t *members = layer_members(graph, layer)
     cdef const int32_t *x = layer_x(graph, layer)
     cdef int32_t k
     cdef int32_t[2] pair
@@ -637,91 +498,14 @@ cdef int reverse_layer(Plan plan, int32_t layer) except -1:
     for k in range(dense.neurons):
         release_adjoint(plan, members[k])
     for k in range(dense.inputs):
-        wants_x = wants_x or graph.marks[x[2 * k]] & ACTIVE
+        wants_x = wants_x or graph.marks[x[k]] & ACTIVE
     dense.gx = NULL
-    dense.turned = -1
     if wants_x:
-        if <int64_t>dense.inputs * dense.neurons >= TURN_FROM:
-            dense.turned = plan.c.turned
-            plan.c.turned += <int64_t>(dense.inputs + TILE - 1) // TILE * TILE * dense.neurons
         dense.gx = <const int32_t *>plan.dense_words.size
         for k in range(dense.inputs):
-            contribute(plan, x[2 * k], True, pair)
+            contribute(plan, x[k], True, pair)
             extend(&plan.dense_words, pair, 2)
     return 0
-
-
-# ---- uniforms
-
-
-cdef int plan_uniforms(Plan plan) except -1:
-    """Code for what is computed once a run, on one lane; a slot a uniform, and one an adjoint."""
-    cdef Fused graph = plan.graph
-    cdef int32_t node
-    for node in range(graph.size):
-        if is_computed(graph, node):
-            uniform_node(plan, node, &plan.uniform_forward, False)
-    end(&plan.uniform_forward)
-    if plan.gradient:
-        for node in range(graph.size - 1, -1, -1):
-            if is_computed(graph, node) and graph.marks[node] & ACTIVE:
-                uniform_node(plan, node, &plan.uniform_reverse, True)
-        end(&plan.uniform_reverse)
-    return 0
-
-
-cdef inline bint is_computed(Fused graph, int32_t node) noexcept:
-    return graph.op[node] != OP_LEAF and graph.op[node] < OP_PARAMETER and not (
-        graph.marks[node] & (VARIES | GONE)
-    )
-
-
-cdef int uniform_node(Plan plan, int32_t node, Stream *stream, bint back) except -1:
-    cdef Fused graph = plan.graph
-    cdef const int32_t *words = NULL
-    cdef int32_t count = 0, k, z = uniform_slot(graph, node), which, y
-    cdef int op = graph.op[node]
-    graph.operands(node, &words, &count)
-    if is_elementary(graph, node):
-        which = which_wanted(graph, node) if back else 0
-        y = graph.b[node] if op < OP_FIRST_POOLED else words[0]
-        begin(stream, 4 * op + which if back else op)
-        push(&stream.words, z)
-        push(&stream.words, uniform_slot(graph, words[0]))
-        push(&stream.words, uniform_slot(graph, y))
-        if back:
-            push(&stream.words, z + graph.uniforms)
-            push_adjoint(graph, stream, words[0])
-            push_adjoint(graph, stream, y)
-        return 0
-    begin(stream, 4 * op if back else op)  # a DOT
-    push(&stream.words, z + graph.uniforms if back else z)
-    if back:
-        push(&stream.words, graph.b[node])
-        push_adjoint(graph, stream, words[0])
-    else:
-        push(&stream.words, uniform_slot(graph, words[0]))
-        push(&stream.words, graph.b[node])
-    for k in range(1, count, 2):
-        push(&stream.words, uniform_slot(graph, words[k]))
-        push(&stream.words, uniform_slot(graph, words[k + 1]))
-        if back:
-            push_adjoint(graph, stream, words[k])
-            push_adjoint(graph, stream, words[k + 1])
-    return 0
-
-
-cdef inline int32_t uniform_slot(Fused graph, int32_t node) noexcept:
-    return SLOTS_FIXED + graph.uniform[node]
-
-
-cdef int push_adjoint(Fused graph, Stream *stream, int32_t node) except -1:
-    """From and to are the same: uniforms' adjoints are 0 before a run."""
-    cdef int32_t slot = SLOT_TRASH
-    if graph.marks[node] & ACTIVE:
-        slot = uniform_slot(graph, node) + graph.uniforms
-    push(&stream.words, slot)
-    return push(&stream.words, slot)
 
 
 # ---- the end
@@ -735,7 +519,7 @@ cdef int finish(Plan plan) except -1:
     cdef int32_t layer
     cdef Dense *dense
     cdef CPlan *c = &plan.c
-    c.dense_count = <int32_t>(plan.graph.layers.size // 3)
+    c.dense_count = plan.graph.layer_count
     for layer in range(c.dense_count):
         dense = plan.dense + layer
         dense.x, dense.z = placed(plan, dense.x), placed(plan, dense.z)
@@ -752,53 +536,5 @@ cdef int finish(Plan plan) except -1:
     c.splat_count = <int32_t>(plan.splats.size // 2)
     c.output_count = <int32_t>plan.outputs.size
     c.sums = <int32_t>plan.sum_uniforms.size
-    return split_weights(plan)
-
-
-cdef int split_weights(Plan plan) except -1:
-    """Divide the adjoints of the layers' weights into tasks that touch no number in common."""
-    cdef int32_t k, column, columns, inputs
-    cdef Dense *dense
-    shapes = []
-    for k in range(plan.c.dense_count):
-        dense = plan.dense + k
-        if dense.wants_weights:
-            shapes.append((dense.packed, dense.first, dense.row, dense.neurons, dense.inputs, k))
-    shapes.sort()
-    families, end, space = [], -1, -1
-    for shape in shapes:
-        packed, first, apart, neurons, inputs, _ = shape
-        if packed != space or first > end:
-            families.append([])
-            end = -1
-        space = packed
-        families[len(families) - 1].append(shape)
-        end = max(end, first + (neurons - 1) * apart + inputs - 1)
-    begun = []  # runs of uniforms whose adjoints begin in the first task that writes them
-    for family in families:
-        packed, first, apart, neurons, inputs, _ = family[0]
-        start = plan.task_layers.size
-        for shape in family:
-            push(&plan.task_layers, shape[5])
-        alike = all(shape[:5] == family[0][:5] for shape in family)
-        # Columns can be divided where the layers have the same weights altogether.
-        columns = max(shape[4] for shape in family)
-        if alike:
-            columns = max(1, TASK_WEIGHTS // (COLUMNS * neurons)) * COLUMNS
-            if not packed:
-                begun += [(first + row * apart, inputs) for row in range(neurons)]
-        for column in range(0, max(shape[4] for shape in family), columns):
-            push(&plan.tasks, <int32_t>start)
-            push(&plan.tasks, <int32_t>plan.task_layers.size)
-            push(&plan.tasks, column)
-            push(&plan.tasks, column + columns)
-            push(&plan.tasks, alike)
-    at = 0
-    for first, inputs in begun:  # in order, as the families are
-        if first > at:
-            push(&plan.cleared, at)
-            push(&plan.cleared, <int32_t>first - at)
-        at = first + inputs
-    push(&plan.cleared, at)
-    push(&plan.cleared, plan.graph.uniforms - at)
-    return 0
+    return divide_weights(plan.dense, c.dense_count, plan.graph.uniforms, &plan.tasks,
+                          &plan.task_layers, &plan.cleared)

@@ -31,6 +31,7 @@ from fastgrad.batch import Batch, numbers_of
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
 from fastgrad.examine import examine
+from fastgrad.optim import Optimizer
 from fastgrad.recording import Recording, freeze
 from fastgrad.replay import Parameters, Replay, processors
 from fastgrad.trace import TraceError
@@ -132,6 +133,8 @@ class _Traced:
         self.static = static
         self.output = output
         self.places = everyones.places(own)
+        # The parameters of the optimizer that has stepped last, and `Program._order` of them.
+        self.steered: tuple[tuple[Value, ...], np.ndarray | None] = (), None
 
 
 class _Captured:
@@ -154,6 +157,10 @@ class _Captured:
             self.values = self.values + new
             self.reader = Parameters(self.values)
         return np.array([index[id(value)] for value in own], dtype=np.int64)
+
+    def own(self, places: np.ndarray | None, count: int) -> list[Value]:
+        """Those that stand there, or the first so many."""
+        return self.values[:count] if places is None else [self.values[k] for k in places]
 
 
 class Program:
@@ -376,6 +383,36 @@ class Program:
                 )
         return self._run("return", traced, batch, names, theta)
 
+    def _descend(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> float:
+        """Run forward and in reverse for `Optimizer.minimize`."""
+        traced, batch, names = self._prepare(args, kwargs, gradient=True)
+        steered, order = traced.steered
+        if steered is not optimizer.param_groups[0]["params"]:
+            steered = optimizer.param_groups[0]["params"]
+            order = self._order(traced, steered)
+            traced.steered = steered, order
+        mean: float = self._run("descend", traced, batch, names, None, optimizer, order)[0]
+        return mean
+
+    def _order(self, traced: _Traced, steered: tuple[Value, ...]) -> np.ndarray | None:
+        """Where the optimizer's parameters stand in the gradient, -1 where nowhere; None for
+        0, 1, 2, ..."""
+        count = traced.recording.parameters
+        in_order = traced.places is None and count == len(steered)
+        if in_order and all(map(operator.is_, self._captured.values, steered)):
+            return None  # as a rule, and without a table of ids
+        own = self._captured.own(traced.places, count)
+        index = {id(value): k for k, value in enumerate(own)}
+        order = np.array([index.get(id(value), -1) for value in steered], dtype=np.int64)
+        if order.max() < 0:
+            raise ValueError(
+                f"the program {self.__name__} uses none of the optimizer's {len(steered)} "
+                f"parameters, but {len(own)} others: make the optimizer of the program's parameters"
+            )
+        return order
+
     def _run(
         self,
         mode: str,
@@ -383,6 +420,8 @@ class Program:
         batch: Batch,
         names: list[str],
         theta: np.ndarray | None = None,
+        optimizer: Optimizer | None = None,
+        order: np.ndarray | None = None,
     ) -> tuple[Any, np.ndarray]:
         threads = self.threads or _threads
         replay = traced.replay
@@ -398,7 +437,9 @@ class Program:
                     _check_sums(out[1])
                     if mode == "return":
                         return out
-            return replay.run(batch, self._captured.reader, traced.places, theta, mode, threads)
+            return replay.run(
+                batch, self._captured.reader, traced.places, theta, mode, threads, optimizer, order
+            )
         except IndexError as error:
             sample, column = error.args
         what = "a computed index"
@@ -538,9 +579,7 @@ class Program:
         self._captured = _Captured(state["parameters"])
         self._traced = {}
         for key, recording, places, static, output in state["traced"]:
-            own = self._captured.values[: recording.parameters]
-            if places is not None:
-                own = [self._captured.values[k] for k in places]
+            own = self._captured.own(places, recording.parameters)
             self._traced[key] = _Traced(recording, own, self._captured, static, output)
 
 

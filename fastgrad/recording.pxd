@@ -1,13 +1,12 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 
-cdef enum:  # kinds of leaves of a recording, beside OP_LEAF, a constant
-    OP_PARAMETER = 250  # a: which one
-    OP_INPUT = 251      # a: which column of the inputs
+cdef enum:
+    OP_INPUT = 251  # a leaf; a: which column of the inputs
 
 
 cdef class Recording:
-    cdef readonly int64_t parameters, inputs, size
+    cdef readonly int64_t parameters, inputs, size  # size: of the entries
     cdef readonly object arrays  # op, a, b, val, pool, outputs, as NumPy arrays
     cdef readonly object lines   # where it was recorded, or None
     cdef uint8_t *op

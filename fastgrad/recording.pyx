@@ -1,12 +1,15 @@
 """Recordings: the part of the tape that some outputs reach, copied and renumbered.
 
-A recording is the tape's struct of arrays in small: the parameters first, in the order of their
-slots, then what was recorded, in that order.  n-ary entries keep (first, count) of its own pool:
+A recording is the tape's struct of arrays in small.  Numbers 0, 1, 2, ... name the parameters, in
+the order of their slots: these are no entries, as a large model has far more of them than of
+anything else.  The numbers from there on name the entries, in the order in which they were
+recorded; entry k has the number parameters + k.  n-ary entries keep (first, count) of its own pool:
 
     LEAF                 a constant: val
-    PARAMETER, INPUT     a: which one
+    INPUT                a: which one
     elementary ops       a, b as on the tape
     DOT                  bias, (w, x)...
+    RUN                  bias, first w, first x: a DOT whose w are parameters, side by side as its x
     DETACH, ARGMAX       x...
     TAKE, WHERE          index, x...; c, x, y
 
@@ -16,7 +19,7 @@ Invariant: it never changes, and refers to nothing outside of itself, so it pick
 import numpy
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free, qsort, realloc
+from libc.stdlib cimport calloc, free
 
 from fastgrad.record cimport handle, handle_of
 from fastgrad.tape cimport (
@@ -35,7 +38,8 @@ cdef class Recording:
     parameters, inputs : int
         How many there are.
     arrays : tuple of ndarray
-        ``op`` uint8, ``a``, ``b`` int32, ``val`` float64, all as long; ``pool``, ``outputs`` int32.
+        Of the entries ``op`` uint8, ``a``, ``b`` int32, ``val`` float64; ``pool``, ``outputs``
+        int32.
     lines : tuple (ndarray, tuple of str), optional
         For each entry the place of its "file:line" in the tuple, or -1; None if none was noted.
     """
@@ -47,9 +51,10 @@ cdef class Recording:
         self.parameters, self.inputs, self.arrays = parameters, inputs, arrays
         self.lines = lines
         self.size, self.output_count, self.pool_size = len(op), len(outputs), len(pool)
-        self.op = &op[0]
-        self.a, self.b = &a[0], &b[0]
-        self.val = &val[0]
+        if self.size:
+            self.op = &op[0]
+            self.a, self.b = &a[0], &b[0]
+            self.val = &val[0]
         self.pool = &pool[0] if len(pool) else NULL
         self.outputs = &outputs[0]
 
@@ -70,14 +75,11 @@ cdef class Recording:
         return Recording(self.parameters, self.inputs, self.arrays, other.lines)
 
 
-cdef struct Found:  # slots of parameters
-    int32_t *slots
-    int64_t size
-    int64_t room
-
-
-cdef int by_slot(const void *left, const void *right) noexcept nogil:
-    return (<const int32_t *>left)[0] - (<const int32_t *>right)[0]
+cdef struct Reached:  # by the outputs
+    int32_t *ids        # by slot: -1 an entry, -2 an input, -3 a parameter, 0 not reached
+    int32_t start       # as `freeze` gets it, -1 for None
+    int32_t first, end  # all parameters are from one to the other
+    int64_t parameters, entries, words
 
 
 def freeze(first, inputs, outputs):
@@ -101,67 +103,61 @@ def freeze(first, inputs, outputs):
     TraceError
         If a captured value is no leaf, or something was made by hand.
     """
-    cdef int32_t *ids = <int32_t *>calloc(tape.size, sizeof(int32_t))
     cdef int32_t end = tape.size  # finalizers may record while handles are made
-    cdef Found found = Found(NULL, 0, 0)
-    cdef int64_t count = 0, words = 0
-    cdef int32_t start = -1 if first is None else first
-    if ids == NULL:
-        raise MemoryError(f"no memory for {tape.size} numbers of entries")
+    cdef Reached found = Reached(
+        <int32_t *>calloc(end, sizeof(int32_t)), -1 if first is None else first, end, 0, 0, 0, 0
+    )
+    if found.ids == NULL:
+        raise MemoryError(f"no memory for {end} numbers of entries")
     tape.pins += 1
     try:
         for value in inputs:
-            ids[handle(value).slot] = -2
-        count = reach(start, outputs, ids, &found, &words)
-        parameters = number_parameters(ids, &found)
-        copied = copy_entries(start, inputs, outputs, ids, found.size, count, words)
-        (<Recording>copied).lines = lines_of(ids, end, copied.size)
+            found.ids[handle(value).slot] = -2
+        reach(outputs, &found)
+        parameters = number_parameters(&found)
+        copied = copy_entries(inputs, outputs, &found)
+        (<Recording>copied).lines = lines_of(&found, end)
         return copied, parameters
     finally:
         tape.pins -= 1
-        free(ids)
-        free(found.slots)
+        free(found.ids)
 
 
-cdef int64_t reach(
-    int32_t start, list outputs, int32_t *ids, Found *found, int64_t *words
-) except -1:
-    """Set ids to -1 where the outputs reach, -3 for parameters; returns how many entries."""
-    cdef int32_t slot, top = max(start, 0) - 1, k
-    cdef int64_t count = 0
+cdef int reach(list outputs, Reached *found) except -1:
+    """Mark what the outputs reach, and count it."""
+    cdef int32_t slot, lowest = max(found.start, 0), top = lowest - 1, k
     cdef int32_t *pool
     cdef int op
     for value in outputs:
         slot = handle(value).slot
         top = max(top, slot)
-        touch(slot, start, ids, found)
-    for slot in range(top, max(start, 0) - 1, -1):
-        if ids[slot] == 0 or ids[slot] == -3:
+        touch(slot, found)
+    for slot in range(top, lowest - 1, -1):
+        if found.ids[slot] == 0 or found.ids[slot] == -3:
             continue
-        count += 1
+        found.entries += 1
         if not tape.flags[slot] & INNER:
             continue
         op = tape.op[slot]
-        if ids[slot] == -2:
+        if found.ids[slot] == -2:
             raise TraceError(f"an input must be a leaf, got {handle_of(slot)!r}, a result")
         if tape.flags[slot] & RULE or op == OP_MADE or op == OP_LOCAL:
             raise_rule(slot)
         if op < OP_FIRST_POOLED:
-            touch(tape.a[slot], start, ids, found)
-            touch(tape.b[slot], start, ids, found)
+            touch(tape.a[slot], found)
+            touch(tape.b[slot], found)
             continue
         pool = tape.pool + tape.a[slot]
         if op == OP_RUN:
-            touch(pool[0], start, ids, found)
+            touch(pool[0], found)
             for k in range(tape.b[slot]):
-                touch(pool[1] + k, start, ids, found)
-                touch(pool[2] + k, start, ids, found)
-            words[0] += op_words(OP_DOT, tape.b[slot])
+                touch(pool[1] + k, found)
+                touch(pool[2] + k, found)
         else:
             for k in range(op_words(op, tape.b[slot])):
-                touch(pool[k], start, ids, found)
-            words[0] += op_words(op, tape.b[slot])
-    return count
+                touch(pool[k], found)
+        found.words += op_words(OP_DOT if op == OP_RUN else op, tape.b[slot])
+    return 0
 
 
 cdef int raise_rule(int32_t slot) except -1:
@@ -171,71 +167,61 @@ cdef int raise_rule(int32_t slot) except -1:
     )
 
 
-cdef inline int touch(int32_t slot, int32_t start, int32_t *ids, Found *found) except -1:
-    if ids[slot] == 0:
-        return touch_first(slot, start, ids, found)
-    return 0
+cdef inline int touch(int32_t slot, Reached *found) except -1:
+    return touch_first(slot, found) if found.ids[slot] == 0 else 0
 
 
-cdef int touch_first(int32_t slot, int32_t start, int32_t *ids, Found *found) except -1:
-    cdef int32_t *moved
-    if slot < start and tape.flags[slot] & RULE:
+cdef int touch_first(int32_t slot, Reached *found) except -1:
+    if slot < found.start and tape.flags[slot] & RULE:
         raise_rule(slot)
-    if slot < start and tape.flags[slot] & INNER:
+    if slot < found.start and tape.flags[slot] & INNER:
         value = handle_of(slot)
         raise TraceError(
             f"the function uses {value!r}, the result of {value._op!r} outside of it: compute it "
             "inside, or detach() it outside to make it a parameter"
         )
-    if slot >= start and (
-        start >= 0 or tape.flags[slot] & INNER or tape.owner[slot] == NULL
+    if slot >= found.start and (
+        found.start >= 0 or tape.flags[slot] & INNER or tape.owner[slot] == NULL
     ):
-        ids[slot] = -1
+        found.ids[slot] = -1
         return 0
-    ids[slot] = -3
-    if found.size == found.room:
-        found.room = 2 * found.room + 64
-        moved = <int32_t *>realloc(found.slots, found.room * sizeof(int32_t))
-        if moved == NULL:
-            raise MemoryError(f"no memory for {found.room} parameters")
-        found.slots = moved
-    found.slots[found.size] = slot
-    found.size += 1
+    found.ids[slot] = -3
+    found.first, found.end = min(found.first, slot), max(found.end, slot + 1)
+    found.parameters += 1
     return 0
 
 
-cdef list number_parameters(int32_t *ids, Found *found):
-    cdef int64_t k
-    if found.size:
-        qsort(found.slots, found.size, sizeof(int32_t), by_slot)
-    for k in range(found.size):
-        ids[found.slots[k]] = <int32_t>k + 1
-    return [handle_of(found.slots[k]) for k in range(found.size)]
+cdef list number_parameters(Reached *found):
+    """Give parameters the ids 1, 2, 3, ..., in the order of their slots."""
+    cdef list values = [None] * found.parameters
+    cdef int32_t slot, number = 0
+    for slot in range(found.first, found.end):
+        if found.ids[slot] == -3:
+            values[number] = handle_of(slot)
+            number += 1
+            found.ids[slot] = number
+    return values
 
 
-cdef Recording copy_entries(
-    int32_t start, list inputs, list outputs, int32_t *ids, int64_t parameters, int64_t count,
-    int64_t words
-):
+cdef Recording copy_entries(list inputs, list outputs, Reached *found):
     """Copy the entries whose ids are negative; ids then hold the new numbers plus 1."""
     cdef Recording copied
-    cdef int32_t slot, new = <int32_t>parameters, at = 0, k
+    cdef int32_t *ids = found.ids
+    cdef int32_t slot, new = 0, at = 0, k
+    cdef int64_t count = found.entries
     cdef int op
     columns = {handle(value).slot: k for k, value in enumerate(inputs)}
     if len(columns) != len(inputs):
         raise ValueError("the same Value is given as input twice: make another Value")
-    size = parameters + count
-    arrays = (
-        numpy.empty(size, numpy.uint8), numpy.empty(size, numpy.int32),
-        numpy.empty(size, numpy.int32), numpy.zeros(size), numpy.empty(words, numpy.int32),
+    # The pool has so many words at most: a RUN that stays one takes three.
+    arrays = [
+        numpy.empty(count, numpy.uint8), numpy.empty(count, numpy.int32),
+        numpy.empty(count, numpy.int32), numpy.zeros(count), numpy.empty(found.words, numpy.int32),
         numpy.empty(len(outputs), numpy.int32),
-    )
-    copied = Recording(parameters, len(inputs), arrays)
-    for k in range(<int32_t>parameters):
-        copied.op[k] = OP_PARAMETER
-        copied.a[k] = copied.b[k] = k
-    for slot in range(max(start, 0), tape.size):
-        if new == size:
+    ]
+    copied = Recording(found.parameters, len(inputs), arrays)
+    for slot in range(max(found.start, 0), tape.size):
+        if new == count:
             break
         if ids[slot] >= 0:
             continue
@@ -255,24 +241,25 @@ cdef Recording copy_entries(
             copied.a[new] = at
             copied.b[new] = tape.b[slot]
             at = copy_words(slot, ids, copied, new, at)
-        ids[slot] = new + 1
+        ids[slot] = <int32_t>found.parameters + new + 1
         new += 1
     for k in range(len(outputs)):
         copied.outputs[k] = ids[handle(outputs[k]).slot] - 1
-    return copied
+    arrays[4] = arrays[4][:at].copy()
+    return Recording(found.parameters, len(inputs), tuple(arrays))
 
 
-cdef tuple lines_of(const int32_t *ids, int32_t end, int64_t size):
+cdef tuple lines_of(Reached *found, int32_t end):
     """What the tape has noted for the entries that have been copied."""
     cdef int32_t slot
     if not has_lines():
         return None
     known = {}
-    places = numpy.full(size, -1, numpy.int32)
+    places = numpy.full(found.entries, -1, numpy.int32)
     for slot in range(end):
-        line = line_at(slot) if ids[slot] > 0 else None
+        line = line_at(slot) if found.ids[slot] > found.parameters else None
         if line is not None:
-            places[ids[slot] - 1] = known.setdefault(line, len(known))
+            places[found.ids[slot] - 1 - found.parameters] = known.setdefault(line, len(known))
     return (places, tuple(known)) if known else None
 
 
@@ -281,13 +268,27 @@ cdef int32_t copy_words(
 ) noexcept:
     cdef int32_t *words = tape.pool + tape.a[slot]
     cdef int32_t k
+    cdef int32_t count = tape.b[slot]
     if tape.op[slot] != OP_RUN:
-        for k in range(op_words(tape.op[slot], tape.b[slot])):
+        for k in range(op_words(tape.op[slot], count)):
             copied.pool[at + k] = ids[words[k]] - 1
-        return at + <int32_t>op_words(tape.op[slot], tape.b[slot])
-    copied.op[new] = OP_DOT
+        return at + <int32_t>op_words(tape.op[slot], count)
     copied.pool[at] = ids[words[0]] - 1
-    for k in range(tape.b[slot]):
+    if side_by_side(ids + words[1], count, copied.parameters) and (
+        ids[words[1]] <= copied.parameters
+        and side_by_side(ids + words[2], count, copied.parameters)
+    ):
+        copied.pool[at + 1], copied.pool[at + 2] = ids[words[1]] - 1, ids[words[2]] - 1
+        return at + 3
+    copied.op[new] = OP_DOT
+    for k in range(count):
         copied.pool[at + 2 * k + 1] = ids[words[1] + k] - 1
         copied.pool[at + 2 * k + 2] = ids[words[2] + k] - 1
-    return at + <int32_t>op_words(OP_DOT, tape.b[slot])
+    return at + <int32_t>op_words(OP_DOT, count)
+
+
+cdef inline bint side_by_side(const int32_t *ids, int32_t count, int64_t parameters) noexcept:
+    """Have consecutive slots consecutive numbers?  Those of one kind follow the slots."""
+    return ids[count - 1] - ids[0] == count - 1 and (
+        (ids[0] <= parameters) == (ids[count - 1] <= parameters)
+    )

@@ -6,6 +6,7 @@ import numpy as np
 from typing_extensions import disjoint_base
 
 from fastgrad.batch import Batch
+from fastgrad.optim import Optimizer
 from fastgrad.recording import Recording
 from fastgrad.slots import Slots
 
@@ -25,6 +26,8 @@ class Replay:
         theta: np.ndarray[Any, Any] | None,
         mode: str,
         threads: int,
+        optimizer: Optimizer | None = None,
+        order: np.ndarray[Any, Any] | None = None,
     ) -> tuple[Any, np.ndarray[Any, Any]]: ...
     def cost(self, gradient: bool) -> float: ...
     def describe(self, gradient: bool, samples: int) -> tuple[int, int, int, int]: ...

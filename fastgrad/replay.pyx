@@ -20,10 +20,12 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastgrad.batch cimport Batch
-from fastgrad.fuse cimport SLOTS_FIXED, Fused
+from fastgrad.fuse cimport fuse
+from fastgrad.nodes cimport SLOTS_FIXED
+from fastgrad.optim cimport Optimizer
 from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.recording cimport Recording
-from fastgrad.slots cimport Slots
+from fastgrad.slots cimport Slots, divide
 from fastgrad.tape cimport GRAD_INT, tape
 
 
@@ -32,7 +34,6 @@ cdef extern from "kernels/program.h":
         const CPlan *plan
         const double *uniform
         const double *packed
-        const double *turned
         double *uniform_adj
         double *packed_adj
         double *sums
@@ -52,7 +53,6 @@ cdef extern from "kernels/program.h":
         void (*reverse_one)(const int32_t *code, double *workspace) noexcept nogil
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
                         const double *stash, int64_t blocks, int fresh) noexcept nogil
-        void (*turn)(const Run *, const Dense *, double *turned) noexcept nogil
         void (*check_powers)() noexcept
 
 
@@ -114,6 +114,7 @@ cdef enum:
     STRANDS = 8                # blocks of a superblock, at most
     LARGEST = 5                # place in SIZES
     MOST_THREADS = 256
+    CHUNK = 512                # adjoints that are divided at a time
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
 
 
@@ -127,7 +128,6 @@ cdef class Memory:
     cdef double *uniform     # SLOTS_FIXED, the uniforms, their adjoints
     cdef double *packed
     cdef double *packed_adj
-    cdef double *turned
     cdef double *sums
     cdef double *stash
     cdef double *workspace
@@ -155,7 +155,6 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef Memory memory = Memory()
     cdef int64_t uniform = lines(SLOTS_FIXED + 2 * plan.uniforms)
     cdef int64_t packed = lines(plan.packed.size)
-    cdef int64_t turned = lines(plan.c.turned)
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
     cdef double *at
@@ -163,7 +162,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     # A line more, so that workspaces do not begin in the same set of the cache.
     memory.workspace_doubles = lines(plan.c.slots * SIZES[size]) + LINE
     memory.bytes = sizeof(double) * (
-        uniform + 2 * packed + turned + sums + stash + workspaces * memory.workspace_doubles
+        uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
     )
     memory.raw = <char *>calloc(memory.bytes + LINE * sizeof(double), 1)
     if memory.raw == NULL:
@@ -172,8 +171,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     memory.uniform = at
     memory.packed = memory.uniform + uniform
     memory.packed_adj = memory.packed + packed
-    memory.turned = memory.packed_adj + packed
-    memory.sums = memory.turned + turned
+    memory.sums = memory.packed_adj + packed
     memory.stash = memory.sums + sums
     memory.workspace = memory.stash + stash
     memcpy(memory.uniform + SLOTS_FIXED + plan.parameters, plan.constants,
@@ -256,7 +254,10 @@ cdef class Replay:
         self.recording = recording
         self.forward_idle, self.gradient_idle = [], []
 
-    def run(self, Batch batch, Parameters parameters, places, theta, str mode, int threads):
+    def run(
+        self, Batch batch, Parameters parameters, places, theta, str mode, int threads,
+        Optimizer optimizer=None, order=None
+    ):
         """Run forward, and in reverse if gradients are wanted.
 
         Parameters
@@ -269,11 +270,13 @@ cdef class Replay:
             Which of them are this recording's; None for the first ones.
         theta : ndarray or None
             Numbers to use instead of their data.
-        mode : {"forward", "add", "return"}
+        mode : {"forward", "add", "return", "descend"}
             What to do with the mean's derivatives: there are none, add them to the parameters'
-            grads, return them.
+            grads, return them, let the optimizer take a step by them.
         threads : int
             At most so many.
+        optimizer, order
+            For "descend"; order is an ndarray of int64 or None, as for `Optimizer.descend`.
 
         Returns
         -------
@@ -323,21 +326,32 @@ cdef class Replay:
             result = mean / batch.samples
         if mode == "add":
             parameters.add(uniform + plan.uniforms, count, at, batch.samples)
+        elif mode == "descend":
+            if order is not None:
+                own = order
+                at = &own[0]
+            else:
+                at = NULL
+            optimizer.descend(uniform + plan.uniforms, at, batch.samples)
         elif gradient:
             grads = numpy.zeros(len(parameters.values))
             if count:
                 numbers = grads
-                divide(&numbers[0], uniform + plan.uniforms, count, at, batch.samples)
+                if at == NULL:
+                    divide(&numbers[0], uniform + plan.uniforms, count, batch.samples)
+                else:
+                    for k in range(count):
+                        numbers[at[k]] = uniform[plan.uniforms + k] / batch.samples
         idle.append(memory)
         return result, grads
 
     cdef Plan plan(self, bint gradient):
         if gradient:
             if self.gradient_plan is None:
-                self.gradient_plan = Plan(Fused(self.recording), True)
+                self.gradient_plan = Plan(fuse(self.recording), True)
             return self.gradient_plan
         if self.forward_plan is None:
-            self.forward_plan = Plan(Fused(self.recording), False)
+            self.forward_plan = Plan(fuse(self.recording), False)
         return self.forward_plan
 
     def cost(self, gradient):
@@ -350,10 +364,10 @@ cdef class Replay:
         cdef Plan plan = self.plan(gradient)
         cdef int size = lanes_for(plan, samples)
         return (
-            self.recording.size - self.recording.parameters - self.recording.inputs,
+            self.recording.size - self.recording.inputs,
             plan.places,
             SIZES[size],
-            plan.c.slots * SIZES[size] * sizeof(double),
+            (plan.c.slots + plan.c.stash) * SIZES[size] * sizeof(double),
         )
 
 
@@ -399,14 +413,6 @@ cdef void copy_numbers(
     else:
         for k in range(count):
             to[k] = numbers[places[k]]
-
-
-cdef void divide(
-    double *to, const double *sums, int64_t count, const int64_t *places, double samples
-) noexcept:
-    cdef int64_t k
-    for k in range(count):
-        to[k if places == NULL else places[k]] = sums[k] / samples
 
 
 cdef int replay(Plan plan, Memory memory, Batch batch, double *outputs, int threads) except -1:
@@ -458,10 +464,6 @@ cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
     c.run.uniform, c.run.uniform_adj = uniform, uniform + plan.uniforms
     c.run.packed, c.run.packed_adj = memory.packed, memory.packed_adj
     c.run.sums = memory.sums
-    c.run.turned = memory.turned
-    for k in range(plan.c.dense_count):
-        if plan.gradient and plan.dense[k].gx != NULL and plan.dense[k].turned >= 0:
-            kernels.turn(&c.run, plan.dense + k, memory.turned)
     c.stash, c.workspace = memory.stash, memory.workspace
     c.workspace_doubles = memory.workspace_doubles
     c.tasks, c.task_layers = plan.tasks.at, plan.task_layers.at
@@ -552,23 +554,21 @@ cdef class Parameters(Slots):
             return 0
         for k in range(self.run_count):
             some = min(<int64_t>self.runs[k].count, count)
-            add_divided(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
-                        samples)
+            add_means(tape.adj + self.runs[k].first, tape.flags + self.runs[k].first, sums, some,
+                      samples)
             sums += some
             count -= some
         return 0
 
 
-cdef void add_divided(
+cdef void add_means(
     double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
 ) noexcept:
-    cdef int64_t k
-    cdef double share = 1.0 / samples
-    if share * samples == 1.0 and <int64_t>samples & (<int64_t>samples - 1) == 0:
-        for k in range(count):  # the same bits, and faster
-            adj[k] += sums[k] * share
-    else:
-        for k in range(count):
-            adj[k] += sums[k] / samples
-    for k in range(count):
-        flags[k] &= ~GRAD_INT
+    cdef double[CHUNK] means
+    cdef int64_t start, some, k
+    for start in range(0, count, CHUNK):
+        some = min(CHUNK, count - start)
+        divide(means, sums + start, some, samples)
+        for k in range(some):
+            adj[start + k] += means[k]
+            flags[start + k] &= ~GRAD_INT

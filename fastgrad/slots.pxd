@@ -15,3 +15,6 @@ cdef class Slots:
 
     cdef inline int32_t slot(self, int64_t k) noexcept:
         return self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot
+
+
+cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept

@@ -53,3 +53,15 @@ cdef class Slots:
         self.first = found[0].first if runs == 1 else -1
         self.collections = tape.collections
         return 0
+
+
+cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept:
+    """Sums over samples as means."""
+    cdef double share = 1.0 / samples
+    cdef int64_t k
+    if share * samples == 1.0 and <int64_t>samples & (<int64_t>samples - 1) == 0:
+        for k in range(count):  # the same bits, and faster
+            to[k] = sums[k] * share
+    else:
+        for k in range(count):
+            to[k] = sums[k] / samples

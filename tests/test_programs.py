@@ -1,6 +1,7 @@
 """What programs compute: to the bit what the operators give sample by sample, and the gradients."""
 
 import math
+import pickle
 import random
 
 import numpy as np
@@ -152,6 +153,41 @@ def partly_constant(rng):
     return lambda x: [sum((wi * xi for wi, xi in zip(row, x)), 0.25) for row in w]
 
 
+def long_rows(rng):
+    """Neurons of 40 inputs: equal x, x that are parameters, constants or inputs, alone or mixed."""
+    first, second, third, fourth = (nn.Layer(40, n) for n in (40, 3, 2, 1))
+    twin = nn.Neuron(40)
+    twin.w, twin.b = first.neurons[7].w, first.neurons[7].b
+    first.neurons[8] = twin  # so two x of `second` are one entry
+    third.neurons[1].b = first.neurons[0].w[3]
+    weights = values(*rng.normal(size=20))
+
+    def model(x):
+        of_parameters = third(first(weights * 2))
+        mixed = third([*x, *weights[:16], *x[:2], 0.5, -1.5])
+        return [*second(first([*x, *x])), *of_parameters, *mixed, fourth([*x, *x]) * x[0]]
+
+    return model
+
+
+def odd_rows(rng):
+    """Long rows whose bias or weights depend on the inputs; and weights that have another use."""
+    first, second = nn.Layer(36, 3), nn.Layer(36, 2)
+    decay = first.parameters()[::5]
+
+    def model(x):
+        row = [v.tanh() for v in x]
+        bias, first.neurons[1].b = first.neurons[1].b, x[3] * 2
+        weight, first.neurons[2].w[5] = first.neurons[2].w[5], x[4]
+        try:
+            out = first(row)
+        finally:
+            first.neurons[1].b, first.neurons[2].w[5] = bias, weight
+        return [*out, *second(row), *first(row), sum(p * p for p in decay)]
+
+    return model
+
+
 def branches(rng):
     """Choices whose options are one entry."""
     w = values(0.5, -1.5)
@@ -183,6 +219,8 @@ MODELS = {
     "repeated": (2, repeated),
     "embedding": (3, embedding),
     "partly constant": (3, partly_constant),
+    "long rows": (20, long_rows),
+    "odd rows": (36, odd_rows),
     "same branches": (2, branches),
 }
 
@@ -224,6 +262,50 @@ def test_models(name, size):
     assert value == total / size
     assert np.all(np.abs(grads * size - want) <= 1e-12 * bounds)
     assert program.value_and_grad(xs)[1].tobytes() == grads.tobytes()
+
+
+def test_long_rows_from_a_graph():
+    """Leaves that are held and constants in turn, which lie side by side on the tape."""
+    random.seed(3)
+    layer, first, second = nn.Layer(40, 2), nn.Layer(2, 40), Value(0.5)
+    x = values(0.25, -1.0)
+    row = [second, *(0.1 * k for k in range(19)), *values(*range(20))]
+    out = layer([v * 1.0 for v in row]) + layer(row) + layer(first(x))
+    program = fastgrad.Program.from_values([x], out)
+    assert program([[0.25, -1.0]]).tolist() == [[v.data for v in out]]
+    assert pickle.loads(pickle.dumps(program))([[0.25, -1.0]]).tolist() == [[v.data for v in out]]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("x", "in sample 1, dot gave -inf in term 31 of 40: "),
+        ("w", "in sample 0, dot gave nan in term 8 of 40: 0.146"),
+        (
+            "gradient",
+            "operand -0.17907634530818228 in term 31 of 40, -0.17907634530818228 * 1e+150,",
+        ),
+    ],
+)
+def test_what_is_not_finite_in_a_long_row(bad, message):
+    random.seed(3)
+    layer = nn.Layer(40, 2, nonlin=False)
+
+    @fastgrad.compile(check_finite=True)
+    def program(x):
+        y = layer(x)[1]
+        return (y + (-y).detach()) * 1e200
+
+    xs = np.ones((3, 40))
+    if bad == "x":
+        xs[1, 30] = math.inf
+    elif bad == "w":
+        layer.neurons[1].w[7].data = math.nan
+    else:
+        xs[2, 30] = 1e150
+    with pytest.raises(FloatingPointError) as info:
+        program.backward(xs)
+    assert message in str(info.value)
 
 
 # ---- Powers

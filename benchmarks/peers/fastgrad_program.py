@@ -30,10 +30,7 @@ class Compiled:
         return value, grads
 
     def step(self):
-        value = self.program.backward(*self.arguments)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return value
+        return self.optimizer.minimize(self.program, *self.arguments)
 
 
 class Training(Compiled):

@@ -31,7 +31,15 @@ static ALWAYS_INLINE Vector fused(Vector a, Vector b, Vector c)
 #define LOAD(from) (*(const Vector *)(from))
 #define STORE(to, vector) (*(Vector *)(to) = (vector))
 
-enum { TILE_ROWS = 6, TERMS_AT_ONCE = 256, COLUMNS = 8, PANELS_AT_ONCE = 16 };
+enum {
+    TILE_ROWS = 6,
+    TERMS_AT_ONCE = 256,
+    COLUMNS = 8,
+    PANELS_AT_ONCE = 16,
+    TURNED_X = 2 * PANELS_AT_ONCE * 8 * COLUMNS, /* half of the first-level cache */
+    TURN_FROM = 1 << 14,          /* weights of a layer from which turned columns pay */
+    TURNED_AT_ONCE = 8 * TILE_ROWS /* with TERMS_AT_ONCE terms: in the second-level cache */
+};
 
 /* to[i][0..PANEL) = from[i][0..PANEL) + sum over k < terms of factors[i*row + k*step] * panel[k].
  * Without `from` the sums start at start[i]. */
@@ -174,28 +182,36 @@ static void gradient_tile(
     }
 }
 
-/* The same for all neurons and inputs [from, to): `count` panels of x and of g. */
+/* The same for all neurons and inputs [from, to): `count` panels of x and of g.  Some columns of x
+ * are turned at once, so that a tile's g, which lie far apart, are fetched once for all of them. */
 static void dense_gradient(
     double *grads, int64_t row, int64_t neurons, int64_t from, int64_t to,
     const double *const *x_panels, const double *const *g_panels, int lanes, int64_t count,
     int fresh)
 {
-    double x[PANELS_AT_ONCE * 8 * COLUMNS], edge[TILE_ROWS * COLUMNS];
-    for (int64_t k = from; k < to; k += COLUMNS) {
-        const int columns = to - k < COLUMNS ? (int)(to - k) : COLUMNS;
-        for (int64_t p = 0; p < count; p++)
-            turn_panel(x_panels[p] + k * lanes, lanes, columns, x + p * lanes * COLUMNS);
+    double turned[TURNED_X], edge[TILE_ROWS * COLUMNS];
+    const int64_t each = count * lanes * COLUMNS, some = TURNED_X / each * COLUMNS;
+    for (int64_t start = from; start < to; start += some) {
+        const int64_t end = to - start < some ? to : start + some;
+        double *x = turned;
+        for (int64_t k = start; k < end; k += COLUMNS)
+            for (int64_t p = 0; p < count; p++, x += lanes * COLUMNS)
+                turn_panel(x_panels[p] + k * lanes, lanes,
+                           end - k < COLUMNS ? (int)(end - k) : COLUMNS, x);
         for (int64_t j = 0; j < neurons; j += TILE_ROWS) {
             const int rows = neurons - j < TILE_ROWS ? (int)(neurons - j) : TILE_ROWS;
-            double *const at = grads + j * row + k;
-            if (columns == COLUMNS) {
-                gradient_tile(rows, at, row, g_panels, j, lanes, count, x, fresh);
-                continue;
+            x = turned;
+            for (int64_t k = start; k < end; k += COLUMNS, x += each) {
+                double *const at = grads + j * row + k;
+                if (end - k >= COLUMNS) {
+                    gradient_tile(rows, at, row, g_panels, j, lanes, count, x, fresh);
+                    continue;
+                }
+                gradient_tile(rows, edge, COLUMNS, g_panels, j, lanes, count, x, 1);
+                for (int i = 0; i < rows; i++)
+                    for (int c = 0; c < end - k; c++)
+                        at[i * row + c] = (fresh ? 0.0 : at[i * row + c]) + edge[i * COLUMNS + c];
             }
-            gradient_tile(rows, edge, COLUMNS, g_panels, j, lanes, count, x, 1);
-            for (int i = 0; i < rows; i++)
-                for (int c = 0; c < columns; c++)
-                    at[i * row + c] = (fresh ? 0.0 : at[i * row + c]) + edge[i * COLUMNS + c];
         }
     }
 }
@@ -204,16 +220,20 @@ static void dense_gradient(
  * entry of several panels does not fall into the same few sets of the cache. */
 #define PANELS_APART(entries, panel) ((int64_t)((entries) | 1) * (panel))
 
-/* Copy the weights so that the tiles of the adjoints of x read them in order: from a large layer's
- * rows each factor would come from another page. */
-static void turn_weights(const double *weights, int64_t row, int32_t neurons, int32_t inputs,
+/* The columns of `terms` rows of weights, TILE_ROWS by TILE_ROWS, so that a tile of the adjoints of x
+ * reads its factors in order: in a large layer each row of them lies in another page. */
+static void turn_columns(const double *weights, int64_t row, int64_t terms, int32_t columns,
                          double *turned)
 {
-    for (int32_t some = 0; some < neurons; some += 8)
-        for (int32_t k = 0; k < inputs; k += TILE_ROWS)
-            for (int32_t j = some; j < some + 8 && j < neurons; j++)
-                for (int i = 0; i < TILE_ROWS && k + i < inputs; i++)
-                    turned[(int64_t)k * neurons + j * TILE_ROWS + i] = weights[j * row + k + i];
+    for (int64_t j = 0; j < terms; j++, weights += row)
+        for (int32_t k = 0; k < columns; k += TILE_ROWS) {
+            double *const to = turned + k * terms + j * TILE_ROWS;
+            if (k + TILE_ROWS <= columns) {
+                STORE(to, LOAD(weights + k));
+                to[4] = weights[k + 4], to[5] = weights[k + 5];
+            } else
+                for (int i = 0; k + i < columns; i++) to[i] = weights[k + i];
+        }
 }
 
 /* Zero the lanes from `samples` on, in all panels. */

@@ -9,6 +9,7 @@
 #define EACH_LANE NO_DEPENDENCE for (int l = 0; l < LANES; l++)
 #define PANEL (LANES < 8 ? LANES : 8)
 #define VECTOR (LANES < 4 ? 1 : 4)
+#define SMALLER(x, y) ((x) < (y) ? (x) : (y))
 #define COPY_VECTOR(to, from)                                                                     \
     (VECTOR == 1 ? (void)(*(to) = *(from)) : (void)STORE(to, LOAD(from)))
 
@@ -190,10 +191,9 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
 #else
     const int64_t apart = PANELS_APART(dense->inputs, PANEL);
     for (int32_t from = 0; from < dense->inputs; from += TERMS_AT_ONCE) {
-        const int64_t terms = dense->inputs - from < TERMS_AT_ONCE ? dense->inputs - from
-                                                                   : TERMS_AT_ONCE;
+        const int64_t terms = SMALLER(dense->inputs - from, TERMS_AT_ONCE);
         for (int32_t j = 0; j < dense->neurons; j += TILE_ROWS) {
-            const int rows = dense->neurons - j < TILE_ROWS ? dense->neurons - j : TILE_ROWS;
+            const int rows = SMALLER(dense->neurons - j, TILE_ROWS);
             double biases[TILE_ROWS];
             for (int i = 0; i < rows; i++) biases[i] = run->uniform[dense->bias[j + i]];
             for (int p = 0; p < LANES / PANEL; p++) {
@@ -416,11 +416,17 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
         clear_lanes(g, dense->neurons, PANEL, LANES / PANEL, samples);
     }
     if (!dense->gx) return;
+    double turned[TURNED_AT_ONCE * TERMS_AT_ONCE];
+    const int turns = (int64_t)dense->inputs * dense->neurons >= TURN_FROM;
     for (int32_t from = 0; from < dense->neurons; from += TERMS_AT_ONCE) {
-        const int64_t terms = dense->neurons - from < TERMS_AT_ONCE ? dense->neurons - from
-                                                                    : TERMS_AT_ONCE;
+        const int64_t terms = SMALLER(dense->neurons - from, TERMS_AT_ONCE);
         for (int32_t k = 0; k < dense->inputs; k += TILE_ROWS) {
-            const int rows = dense->inputs - k < TILE_ROWS ? dense->inputs - k : TILE_ROWS;
+            const int rows = SMALLER(dense->inputs - k, TILE_ROWS);
+            const double *factors = weights + from * dense->row + k;
+            if (turns && k % TURNED_AT_ONCE == 0)
+                turn_columns(factors, dense->row, terms, SMALLER(dense->inputs - k, TURNED_AT_ONCE),
+                             turned);
+            if (turns) factors = turned + k % TURNED_AT_ONCE * terms;
             for (int p = 0; p < LANES / PANEL; p++) {
                 double *to[TILE_ROWS];
                 const double *start[TILE_ROWS];
@@ -428,14 +434,8 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
                     to[i] = AT(dense->gx[2 * (k + i) + 1]) + p * PANEL;
                     start[i] = from ? to[i] : AT(dense->gx[2 * (k + i)]) + p * PANEL;
                 }
-                if (dense->turned < 0)
-                    dense_tile(rows, PANEL / 4, 1, to, start, NULL,
-                               weights + from * dense->row + k, 1, dense->row, g + p * apart + from * PANEL, terms);
-                else
-                    dense_tile(rows, PANEL / 4, 1, to, start, NULL,
-                               run->turned + dense->turned + (int64_t)k * dense->neurons
-                                   + from * TILE_ROWS,
-                               1, TILE_ROWS, g + p * apart + from * PANEL, terms);
+                dense_tile(rows, PANEL / 4, 1, to, start, NULL, factors, 1,
+                           turns ? TILE_ROWS : dense->row, g + p * apart + from * PANEL, terms);
             }
         }
     }
@@ -517,6 +517,7 @@ static void LANED(block)(Run *run, double *workspace, int64_t first, int64_t sam
 #undef EACH_LANE
 #undef PANEL
 #undef VECTOR
+#undef SMALLER
 #undef COPY_VECTOR
 #undef FORWARD
 #undef PLACES

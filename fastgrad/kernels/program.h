@@ -49,7 +49,6 @@ typedef struct Dense {
     int32_t wants_weights;
     int32_t packed;            /* the weights lie in `packed`, not in `uniform` */
     int64_t first, row;        /* the first weight there, and how far apart the rows are */
-    int64_t turned;            /* where their turned copy is, -1 if there is none */
     int64_t x_at, g_at;        /* where a block's stash has the panels of x and of the adjoints */
 } Dense;
 
@@ -61,14 +60,13 @@ typedef struct Plan {
     const int32_t *outputs;  /* slots */
     int32_t input_count, splat_count, output_count, dense_count;
     int32_t slots, sums;
-    int64_t turned;          /* doubles of turned weights */
     int64_t stash;           /* doubles a block, for one lane */
     int32_t seed;            /* slot of the adjoint of the output */
 } Plan;
 
 typedef struct Run {
     const Plan *plan;
-    const double *uniform, *packed, *turned;
+    const double *uniform, *packed;
     double *uniform_adj, *packed_adj;
     double *sums;                   /* plan->sums a strand */
     const double *const *columns;   /* where each input column of sample 0 lies ... */
@@ -91,7 +89,6 @@ typedef struct Kernels {
     void (*reverse_one)(const int32_t *code, double *workspace);
     void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,
                     const double *stash, int64_t blocks, int fresh);
-    void (*turn)(const Run *, const Dense *, double *turned);
     void (*check_powers)(void);
 } Kernels;
 

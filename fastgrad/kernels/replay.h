@@ -93,12 +93,6 @@ static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to
         }
 }
 
-static void turn(const Run *run, const Dense *dense, double *turned)
-{
-    turn_weights((dense->packed ? run->packed : run->uniform) + dense->first, dense->row,
-                 dense->neurons, dense->inputs, turned + dense->turned);
-}
-
 const Kernels KERNELS = {
     NAME,
     {block_1, block_4, block_8, block_16, block_32, block_64},
@@ -106,6 +100,5 @@ const Kernels KERNELS = {
     forward_one,
     reverse_one,
     weights,
-    turn,
     powers_check,
 };

@@ -1,0 +1,205 @@
+"""Numbering: a recording's entries become nodes, equal ones the same node.
+
+Constants are computed, powers by 2, -1, 0.5 and 3 get ops of their own, sums and products their
+operands in the order of their numbers.
+
+Invariant: every bit of every value is kept; nothing that changes a rounding is done.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcmp, memcpy
+
+from fastgrad.nodes cimport (
+    ACTIVE, OP_CUBE, OP_INVERSE, OP_PARAMETER, OP_ROOT, OP_SQUARE, OUTPUT, VARIES, Fused,
+)
+from fastgrad.recording cimport OP_INPUT, Recording
+from fastgrad.tape cimport (
+    OP_ADD, OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MUL, OP_POW_CONST, OP_RUN,
+    op_rows, op_words,
+)
+from fastgrad.words cimport push, zeros
+
+
+cdef enum:
+    LONG = 32  # weights from which a neuron's weights need no nodes
+
+
+cdef struct Names:  # while entries become nodes
+    int32_t *ids    # by entry: its node
+    int32_t *table  # of node + 1, by hash; 0: empty
+    int64_t mask
+    int32_t first, count, at, rows  # the last row of x: its numbers, its place in the pool or -1
+
+
+cdef int number(Fused graph, Recording recording) except -1:
+    """Give `graph` the nodes, and the outputs."""
+    cdef int64_t n = recording.size, k
+    # Parameters with nodes: not more than there are operands.
+    cdef int64_t most = n + min(recording.parameters, 2 * n + recording.pool_size)
+    cdef Names names = Names(NULL, NULL, 63, -1, 0, -1, 0)
+    cdef int32_t new
+    while names.mask < 2 * most:
+        names.mask = 2 * names.mask + 1
+    try:
+        names.ids = <int32_t *>zeros(n, sizeof(int32_t))
+        names.table = <int32_t *>zeros(names.mask, sizeof(int32_t))
+        for k in range(n):
+            copy_node(graph, recording, k, &names)
+            new = names.ids[k] = find_equal(graph, &names)
+            if new == graph.size:
+                graph.size += 1
+            elif graph.op[graph.size] >= OP_FIRST_POOLED and graph.op[graph.size] < OP_SQUARE:
+                graph.pool.size = graph.a[graph.size]  # its words were the last
+        for k in range(recording.output_count):
+            new = node_of(graph, &names, recording.outputs[k])
+            push(&graph.outputs, new)
+            graph.marks[new] |= OUTPUT
+    finally:
+        free(names.ids)
+        free(names.table)
+    return 0
+
+
+cdef inline int32_t node_of(Fused graph, Names *names, int32_t number) except -1:
+    """The node of what has this number in the recording; a parameter gets one here."""
+    cdef int32_t node
+    if number >= graph.parameters:
+        return names.ids[number - graph.parameters]
+    graph.make_room()
+    node = graph.size
+    graph.op[node], graph.marks[node] = OP_PARAMETER, ACTIVE
+    graph.a[node] = graph.b[node] = number
+    node = find_equal(graph, names)
+    graph.size += node == graph.size
+    return node
+
+
+cdef int32_t place_row(Fused graph, Names *names, int32_t first, int32_t count) except -2:
+    """Where in the pool the nodes of a RUN's x are; -1 if it must become a DOT.
+
+    All must vary; and one that wants an adjoint must come once: the kernels add to all at a time.
+    """
+    cdef int32_t x, k
+    if names.first == first and names.count == count:
+        return names.at
+    names.first, names.count, names.at = first, count, -1
+    names.rows += 1
+    for k in range(count):
+        x = node_of(graph, names, first + k)
+        if not graph.marks[x] & VARIES or (
+            graph.marks[x] & ACTIVE and graph.row[x] == names.rows
+        ):
+            return -1
+        graph.row[x] = names.rows
+    names.at = <int32_t>graph.pool.size
+    for k in range(count):
+        push(&graph.pool, node_of(graph, names, first + k))
+    return names.at
+
+
+cdef inline int power_op(double exponent) noexcept:
+    """The op of a power with this exponent."""
+    if exponent == 2.0:
+        return OP_SQUARE
+    if exponent == -1.0:
+        return OP_INVERSE
+    if exponent == 0.5:
+        return OP_ROOT
+    return OP_CUBE if exponent == 3.0 else OP_POW_CONST
+
+
+cdef int copy_node(Fused graph, Recording recording, int64_t entry, Names *names) except -1:
+    """Write an entry as node number `size`, with its operands' new numbers and its marks."""
+    cdef int32_t node, a = recording.a[entry], b = recording.b[entry], swap, place = -1
+    cdef const int32_t *words = recording.pool + a
+    cdef int op = recording.op[entry]
+    cdef int32_t k
+    cdef uint8_t marks = 0
+    if op == OP_INPUT:
+        marks = VARIES
+    elif op == OP_LEAF:
+        a = b = 0
+    elif op < OP_FIRST_POOLED:
+        a, b = node_of(graph, names, a), node_of(graph, names, b)
+        if op_rows[op].operands == 1:
+            b = a
+        elif (op == OP_ADD or op == OP_MUL) and a > b:
+            swap = a
+            a = b
+            b = swap
+        marks = graph.marks[a] | graph.marks[b] & VARIES
+        if op_rows[op].shown == 2:
+            marks |= graph.marks[b]
+        if op == OP_POW_CONST and graph.op[b] == OP_LEAF:
+            op = power_op(graph.val[b])
+            if op != OP_POW_CONST:
+                b = a
+        if not marks & (VARIES | ACTIVE) and (graph.op[a] == OP_LEAF and graph.op[b] == OP_LEAF):
+            op = OP_LEAF  # the value was computed when it was recorded
+            a = b = 0
+    elif op == OP_RUN:
+        if b >= LONG and not graph.marks[node_of(graph, names, words[0])] & VARIES:
+            place = place_row(graph, names, words[2], b)
+        a = <int32_t>graph.pool.size
+        push(&graph.pool, node_of(graph, names, words[0]))
+        if place >= 0:
+            push(&graph.pool, words[1])
+            push(&graph.pool, place)
+            marks = VARIES | ACTIVE
+        else:
+            op = OP_DOT
+            for k in range(b):
+                push(&graph.pool, node_of(graph, names, words[1] + k))
+                push(&graph.pool, node_of(graph, names, words[2] + k))
+            for k in range(2 * b + 1):
+                marks |= graph.marks[graph.pool.at[a + k]]
+    else:
+        a = <int32_t>graph.pool.size
+        for k in range(op_words(op, b)):
+            push(&graph.pool, node_of(graph, names, words[k]))
+            marks |= graph.marks[graph.pool.at[a + k]]
+        if op == OP_DETACH or op == OP_ARGMAX:
+            marks &= ~ACTIVE
+        if op != OP_DOT:  # an index may be wrong in a lane only
+            marks |= VARIES
+    graph.make_room()
+    node = graph.size
+    graph.op[node] = op
+    graph.marks[node] = marks & (VARIES | ACTIVE)
+    graph.a[node], graph.b[node] = a, b
+    graph.val[node] = recording.val[entry]
+    return 0
+
+
+cdef int32_t find_equal(Fused graph, Names *names) noexcept:
+    """The node that equals node number `size`; that itself, then entered, if there is none."""
+    cdef int32_t node = graph.size, other
+    cdef uint64_t hash = graph.op[node], bits = 0
+    cdef int64_t words = 0, k, at
+    cdef bint pooled = OP_FIRST_POOLED <= graph.op[node] < OP_SQUARE
+    if graph.op[node] == OP_LEAF:
+        memcpy(&bits, &graph.val[node], sizeof(double))
+        hash = mix(hash, bits)
+    elif pooled:
+        words = op_words(graph.op[node], graph.b[node])
+        for k in range(words):
+            hash = mix(hash, graph.pool.at[graph.a[node] + k])
+    else:
+        hash = mix(mix(hash, graph.a[node]), graph.b[node])
+    at = <int64_t>(hash & <uint64_t>names.mask)
+    while names.table[at]:
+        other = names.table[at] - 1
+        if graph.op[other] == graph.op[node] and graph.b[other] == graph.b[node]:
+            if graph.op[node] == OP_LEAF:
+                if not memcmp(&graph.val[other], &graph.val[node], sizeof(double)):
+                    return other
+            elif pooled:
+                if not memcmp(graph.pool.at + graph.a[other], graph.pool.at + graph.a[node],
+                              words * sizeof(int32_t)):
+                    return other
+            elif graph.a[other] == graph.a[node]:
+                return other
+        at = (at + 1) & names.mask
+    names.table[at] = node + 1
+    return node

@@ -1,0 +1,147 @@
+"""What a run does once for all its samples: planned here.
+
+Uniform numbers are computed on one lane, a slot each and one for its adjoint, by code streams of
+their own.  The adjoints of layers' weights are added up after the blocks, in tasks.
+
+Invariant: no two tasks touch the same number.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+
+from fastgrad.nodes cimport (
+    ACTIVE, GONE, OP_END, OP_PARAMETER, SLOT_TRASH, SLOTS_FIXED, VARIES, Fused,
+)
+from fastgrad.order cimport is_elementary, which_wanted
+from fastgrad.plan cimport Dense
+from fastgrad.tape cimport OP_FIRST_POOLED, OP_LEAF
+from fastgrad.words cimport Stream, Words, begin, end, push
+
+
+cdef enum:
+    TASK_WEIGHTS = 1 << 14  # of one task
+    COLUMNS = 8             # of weights that the kernel takes at once
+
+
+cdef int plan_uniforms(
+    Fused graph, bint gradient, Stream *forward, Stream *reverse
+) except -1:
+    """Code for what is computed once a run, on one lane; a slot a uniform, and one an adjoint."""
+    cdef int32_t node
+    for node in range(graph.size):
+        if is_computed(graph, node):
+            uniform_node(graph, node, forward, False)
+    end(forward, OP_END * 4)
+    if gradient:
+        for node in range(graph.size - 1, -1, -1):
+            if is_computed(graph, node) and graph.marks[node] & ACTIVE:
+                uniform_node(graph, node, reverse, True)
+        end(reverse, OP_END * 4)
+    return 0
+
+
+cdef inline bint is_computed(Fused graph, int32_t node) noexcept:
+    return graph.op[node] != OP_LEAF and graph.op[node] < OP_PARAMETER and not (
+        graph.marks[node] & (VARIES | GONE)
+    )
+
+
+cdef int uniform_node(Fused graph, int32_t node, Stream *stream, bint back) except -1:
+    cdef const int32_t *words = NULL
+    cdef int32_t count = 0, k, z = uniform_slot(graph, node), which, y
+    cdef int op = graph.op[node]
+    graph.operands(node, &words, &count)
+    if is_elementary(graph, node):
+        which = which_wanted(graph, node) if back else 0
+        y = graph.b[node] if op < OP_FIRST_POOLED else words[0]
+        begin(stream, 4 * op + which if back else op)
+        push(&stream.words, z)
+        push(&stream.words, uniform_slot(graph, words[0]))
+        push(&stream.words, uniform_slot(graph, y))
+        if back:
+            push(&stream.words, z + graph.uniforms)
+            push_adjoint(graph, stream, words[0])
+            push_adjoint(graph, stream, y)
+        return 0
+    begin(stream, 4 * op if back else op)  # a DOT
+    push(&stream.words, z + graph.uniforms if back else z)
+    if back:
+        push(&stream.words, graph.b[node])
+        push_adjoint(graph, stream, words[0])
+    else:
+        push(&stream.words, uniform_slot(graph, words[0]))
+        push(&stream.words, graph.b[node])
+    for k in range(1, count, 2):
+        push(&stream.words, uniform_slot(graph, words[k]))
+        push(&stream.words, uniform_slot(graph, words[k + 1]))
+        if back:
+            push_adjoint(graph, stream, words[k])
+            push_adjoint(graph, stream, words[k + 1])
+    return 0
+
+
+cdef inline int32_t uniform_slot(Fused graph, int32_t node) noexcept:
+    return SLOTS_FIXED + graph.uniform[node]
+
+
+cdef int push_adjoint(Fused graph, Stream *stream, int32_t node) except -1:
+    """From and to are the same: uniforms' adjoints are 0 before a run."""
+    cdef int32_t slot = SLOT_TRASH
+    if graph.marks[node] & ACTIVE:
+        slot = uniform_slot(graph, node) + graph.uniforms
+    push(&stream.words, slot)
+    return push(&stream.words, slot)
+
+
+# ---- weights
+
+
+cdef int divide_weights(
+    const Dense *layers, int32_t count, int64_t uniforms, Words *tasks, Words *task_layers,
+    Words *cleared
+) except -1:
+    """Divide the adjoints of the layers' weights into tasks that touch no number in common."""
+    cdef int32_t k, column, columns, inputs
+    cdef const Dense *dense
+    shapes = []
+    for k in range(count):
+        dense = layers + k
+        if dense.wants_weights:
+            shapes.append((dense.packed, dense.first, dense.row, dense.neurons, dense.inputs, k))
+    shapes.sort()
+    families, end, space = [], -1, -1
+    for shape in shapes:
+        packed, first, apart, neurons, inputs, _ = shape
+        if packed != space or first > end:
+            families.append([])
+            end = -1
+        space = packed
+        families[len(families) - 1].append(shape)
+        end = max(end, first + (neurons - 1) * apart + inputs - 1)
+    begun = []  # runs of uniforms whose adjoints begin in the first task that writes them
+    for family in families:
+        packed, first, apart, neurons, inputs, _ = family[0]
+        start = task_layers.size
+        for shape in family:
+            push(task_layers, shape[5])
+        alike = all(shape[:5] == family[0][:5] for shape in family)
+        # Columns can be divided where the layers have the same weights altogether.
+        columns = max(shape[4] for shape in family)
+        if alike:
+            columns = max(1, TASK_WEIGHTS // (COLUMNS * neurons)) * COLUMNS
+            if not packed:
+                begun += [(first + row * apart, inputs) for row in range(neurons)]
+        for column in range(0, max(shape[4] for shape in family), columns):
+            push(tasks, <int32_t>start)
+            push(tasks, <int32_t>task_layers.size)
+            push(tasks, column)
+            push(tasks, column + columns)
+            push(tasks, alike)
+    at = 0
+    for first, inputs in begun:  # in order, as the families are
+        if first > at:
+            push(cleared, at)
+            push(cleared, <int32_t>first - at)
+        at = first + inputs
+    push(cleared, at)
+    push(cleared, <int32_t>uniforms - at)
+    return 0
