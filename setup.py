@@ -29,7 +29,7 @@ extensions = [
         extra_link_args=["-pthread"] if sys.platform == "linux" else [],
     )
     # In the order of the build: replay takes longest, and the others are built beside it.
-    for name, flags in (("replay", LANES), ("optim", LANES), ("*", FLAGS))
+    for name, flags in (("replay", LANES), ("descent", LANES), ("*", FLAGS))
 ]
 directives = {"boundscheck": DEBUG, "initializedcheck": DEBUG, "cdivision": not DEBUG}
 directives |= {"language_level": 3, "wraparound": False, "embedsignature": True}

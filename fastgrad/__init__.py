@@ -1,8 +1,10 @@
 """fastgrad: micrograd's scalar autodiff on a flat tape in Cython.
 
-- ``fastgrad.engine.Value`` and ``fastgrad.nn`` are micrograd's, and drop in for them;
+- ``fastgrad.engine.Value`` and ``fastgrad.nn`` are micrograd's, and drop in for them; ``nn`` has
+  more: activations and draws by name, norms, dropout, embeddings, states;
 - ``functional`` has the functions of several values (softmax, losses, ...), each as one C call;
-- ``optim`` has optimizers whose step is one C call;
+- ``optim`` has optimizers whose step is one C call, schedules of their rate, and clipping;
+- ``save(obj, path)`` and ``load(path)`` keep models' and optimizers' states in a file;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
@@ -22,8 +24,9 @@ from fastgrad.redirect import install
 from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
-    from fastgrad import optim
+    from fastgrad import nn, optim
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
+    from fastgrad.saving import load, save
 
 __all__ = [
     "Program",
@@ -34,24 +37,29 @@ __all__ = [
     "functional",
     "get_num_threads",
     "install",
+    "load",
+    "nn",
     "no_grad",
     "optim",
+    "save",
     "set_num_threads",
 ]
 __version__ = "0.1.0"
 
-# Programs need NumPy, whose import a plain script shall not wait for.
+# These need NumPy, whose import a plain script shall not wait for.
 _LATER = {
     "Program": "fastgrad.program",
     "compile": "fastgrad.program",
     "get_num_threads": "fastgrad.program",
+    "load": "fastgrad.saving",
+    "save": "fastgrad.saving",
     "set_num_threads": "fastgrad.program",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "optim":
-        return importlib.import_module("fastgrad.optim")
+    if name in ("nn", "optim"):
+        return importlib.import_module(f"fastgrad.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'fastgrad' has no attribute {name!r}")
     return getattr(importlib.import_module(_LATER[name]), name)

@@ -6,7 +6,7 @@ cdef class Batch:
     cdef readonly tuple shapes    # of one sample of each argument
     cdef readonly int64_t samples
     cdef list arrays              # that hold what the pointers point at
-    cdef int64_t columns
+    cdef int64_t columns, given   # given: those of arguments
     cdef const double **starts    # where each column of sample 0 lies ...
     cdef int64_t *strides         # ... and how far apart samples are, in doubles
     cdef int add(self, object argument, str name) except -1

@@ -45,6 +45,7 @@ cdef class Batch:
             self.add(arguments[k], names[k])
         if self.samples < 0:
             raise TypeError("a program needs at least one argument, an array of samples, got none")
+        self.given = self.columns
 
     def __dealloc__(self):
         free(self.starts)
@@ -53,11 +54,17 @@ cdef class Batch:
     def example(self):
         """The first sample's numbers, for a trace; zeros if there is none."""
         cdef int64_t k
-        return [self.starts[k][0] if self.samples else 0.0 for k in range(self.columns)]
+        return [self.starts[k][0] if self.samples else 0.0 for k in range(self.given)]
 
     def number(self, int64_t sample, int64_t column):
         """One number."""
         return self.starts[column][sample * self.strides[column]]
+
+    def append(self, array):
+        """Add columns that are no argument: an ndarray of float64, shape (samples, n)."""
+        shapes = self.shapes
+        self.add_view(array, "a hidden input")
+        self.shapes = shapes
 
     cdef int add(self, object argument, str name) except -1:
         if type(argument) is ndarray and self.add_view(argument, name):

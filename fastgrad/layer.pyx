@@ -1,8 +1,9 @@
 """Fused layers: a whole layer, or an MLP of plain layers, is recorded by one C call.
 
-A layer records its DOT entries, then its RELUs.  Weights and outputs then lie in consecutive
-slots, which collections preserve, and both sweeps run over plain vectors; between the layers of an
-MLP no handles are made.  The numbers are those of micrograd's neuron by neuron sums, to the bit.
+A layer records its DOT entries, then their activations.  Weights and outputs then lie in
+consecutive slots, which collections preserve, and both sweeps run over plain vectors; between the
+layers of an MLP no handles are made.  The numbers are those of micrograd's neuron by neuron sums,
+to the bit.
 
 Invariant: what a layer's `Seat` remembers is compared with the layer's lists at every call, so
 replaced or shared weights are honoured.  Whatever is not plain (a subclass, a replaced method, a
@@ -18,8 +19,9 @@ from libc.string cimport memcmp
 from fastgrad.contexts cimport CHECKED, PAUSED, modes, note_lines
 from fastgrad.record cimport adopt, is_value, read_number
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_RELU, OP_RUN, USED, Handle, append, append_leaf,
-    entry_set_grad, handle_alloc, make_room, op_is_int, op_pool_words, op_value, tape, use_run,
+    DATA_INT, GRAD_INT, INNER, KEPT, OP_DOT, OP_GELU, OP_RELU, OP_RUN, OP_SIGMOID, OP_TANH,
+    USED, Handle, append, append_leaf, entry_set_grad, handle_alloc, make_room, op_is_int,
+    op_pool_words, op_value, tape, use_run,
 )
 from fastgrad.trace cimport refuse_effect
 
@@ -27,6 +29,8 @@ from fastgrad.trace cimport refuse_effect
 cdef extern from "Python.h":
     PyObject *Py_True
     PyObject *Py_False
+    int PyUnicode_CheckExact(object)
+    int PyUnicode_CompareWithASCIIString(object, const char *) noexcept
 
 
 cdef extern from *:
@@ -66,6 +70,19 @@ cdef unsigned int neuron_version, layer_version, value_version
 cdef list plain_methods = []
 
 
+cdef struct Activation:
+    const char *name  # of the method of Value, and what a neuron's `nonlin` says
+    int op
+    bint is_plain     # is the method of Value still its own?
+
+
+cdef Activation[3] activations = [  # beside relu, for which `nonlin` is True
+    Activation(b"tanh", OP_TANH, True), Activation(b"sigmoid", OP_SIGMOID, True),
+    Activation(b"gelu", OP_GELU, True),
+]
+cdef list plain_activations = []
+
+
 def register(neuron, layer):
     """Tell the fused path the classes of ``nn.py`` that it stands in for."""
     global neuron_type, layer_type, w_at, b_at, nonlin_at, neurons_at, seat_at
@@ -76,7 +93,12 @@ def register(neuron, layer):
         (owner, name, getattr(owner, name))
         for owner, name in [(neuron, "__call__"), (layer, "__call__"), (<object>tape.type, "relu")]
     ]
+    plain_activations[:] = [method_of(activation) for activation in activations]
     remember_arithmetic(tape.type)
+
+
+cdef object method_of(Activation activation):
+    return getattr(<object>tape.type, activation.name.decode())
 
 
 cdef inline bint methods_are_plain() except -1:
@@ -99,6 +121,8 @@ cdef bint look_at_methods() except -1:
             return False
     if not has_plain_arithmetic(tape.type):
         return False
+    for k in range(3):
+        activations[k].is_plain = method_of(activations[k]) is plain_activations[k]
     neuron_version, layer_version = version_of(neuron_type), version_of(layer_type)
     value_version = version_of(tape.type)
     return True
@@ -107,8 +131,18 @@ cdef bint look_at_methods() except -1:
 # ---- where a layer's parameters lie
 
 
-cdef inline bint is_bool(PyObject *thing) noexcept:
-    return thing == Py_True or thing == Py_False
+cdef inline bint is_plain_nonlin(PyObject *nonlin) noexcept:
+    return nonlin == Py_True or nonlin == Py_False or activation_named(nonlin) >= 0
+
+
+cdef int activation_named(PyObject *nonlin) noexcept:
+    """The op of a neuron's activation that is neither relu nor linear; -1 if it is not plain."""
+    cdef int k
+    if nonlin != NULL and PyUnicode_CheckExact(<object>nonlin):
+        for k in range(3):
+            if not PyUnicode_CompareWithASCIIString(<object>nonlin, activations[k].name):
+                return activations[k].op if activations[k].is_plain else -1
+    return -1
 
 
 cdef class Seat:
@@ -152,7 +186,7 @@ cdef class Seat:
                 return False
             if attribute_at(neuron, b_at) != seen[self.inputs]:
                 return False
-            if not is_bool(attribute_at(neuron, nonlin_at)):
+            if not is_plain_nonlin(attribute_at(neuron, nonlin_at)):
                 return False
             seen += self.inputs + 1
         return True
@@ -165,7 +199,9 @@ cdef class Seat:
             if type(neuron) is not <object>neuron_type:
                 return False
             w, b = getattr(neuron, "w", None), getattr(neuron, "b", None)
-            if type(w) is not list or type(getattr(neuron, "nonlin", None)) is not bool:
+            if type(w) is not list:
+                return False
+            if not is_plain_nonlin(attribute_at(<PyObject *>neuron, nonlin_at)):
                 return False
             if inputs not in (-1, len(w)):
                 return False
@@ -372,6 +408,7 @@ cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:
     cdef bint leaves = tape.contexts and modes() & PAUSED != 0
     cdef uint8_t flags = seat.use()
     cdef int64_t j, k
+    cdef PyObject *nonlin
     row.ints = flags & DATA_INT  # perhaps: record_dot looks again
     for k in range(row.count):
         flags |= tape.flags[row.slots[k]]
@@ -382,8 +419,11 @@ cdef void record_layer(Seat seat, Row *row, int32_t *outputs) noexcept:
         outputs[j] = record_dot(seat.first[j], seen, row, leaves)
         seen += seat.inputs + 1
     for j in range(seat.count):
-        if attribute_at(<PyObject *>seat.neurons[j], nonlin_at) == Py_True:
-            outputs[j] = record_relu(outputs[j], leaves)
+        nonlin = attribute_at(<PyObject *>seat.neurons[j], nonlin_at)
+        if nonlin == Py_True:  # apart, because the switches in it vanish for a constant
+            outputs[j] = record_activation(OP_RELU, outputs[j], leaves)
+        elif is_plain_nonlin(nonlin) and nonlin != Py_False:  # an input's __float__ may edit it
+            outputs[j] = record_activation(activation_named(nonlin), outputs[j], leaves)
     row.count = seat.count
     row.slots = outputs
     row.consecutive = True
@@ -429,13 +469,13 @@ cdef inline double dot_run(double z, const double *w, const double *x, int64_t c
     return z
 
 
-cdef int32_t record_relu(int32_t slot, bint leaves) noexcept:
-    cdef double x = tape.val[slot], z = op_value(OP_RELU, x, x)
-    cdef int kind = DATA_INT if op_is_int(OP_RELU, tape.flags[slot] & DATA_INT, 0, x, x) else 0
+cdef inline int32_t record_activation(int op, int32_t slot, bint leaves) noexcept:
+    cdef double x = tape.val[slot], z = op_value(op, x, x)
+    cdef int kind = DATA_INT if op_is_int(op, tape.flags[slot] & DATA_INT, 0, x, x) else 0
     if leaves:
         return append_leaf(z, kind, NULL)
     tape.flags[slot] |= USED
-    return append(OP_RELU, slot, slot, z,
+    return append(op, slot, slot, z,
                   INNER | GRAD_INT | kind | (tape.flags[slot] & KEPT), NULL)
 
 

@@ -3,41 +3,25 @@
 A `Neuron` called by itself runs micrograd's literal sum, so that its graph draws as in micrograd's
 README; a `Layer` or an `MLP` of plain neurons is recorded by one C call (``layer.pyx``).
 
+`Module` itself is in ``module.py``, what micrograd has not in ``parts.py``.
+
 There is no ``__all__``: ``from micrograd.nn import *`` brings ``Value`` and ``random`` too.
 """
 
 import random
+from math import sqrt as _sqrt
 
 from fastgrad import layer as _fused
 from fastgrad.engine import Value
+from fastgrad.module import Module, _check_size, _row
+from fastgrad.parts import Dropout as Dropout
+from fastgrad.parts import Embedding as Embedding
+from fastgrad.parts import LayerNorm as LayerNorm
+from fastgrad.parts import RMSNorm as RMSNorm
+from fastgrad.parts import Sequential as Sequential
 
-
-class Module:
-    """Base of everything that has parameters.
-
-    Examples
-    --------
-    >>> class Scale(Module):
-    ...     def __init__(self):
-    ...         self.factor = Value(3.0)
-    ...     def parameters(self):
-    ...         return [self.factor]
-    >>> Scale().parameters()
-    [Value(data=3.0, grad=0)]
-    """
-
-    def zero_grad(self):
-        """Set the grad of every parameter to 0."""
-        _fused.zero_grads(self.parameters())
-
-    def parameters(self):
-        """List the trainable values; a subclass says which.
-
-        Returns
-        -------
-        list of Value
-        """
-        return []
+_ACTIVATIONS = {"relu": True, "linear": False, "tanh": "tanh", "sigmoid": "sigmoid", "gelu": "gelu"}
+_TITLES = {"tanh": "Tanh", "sigmoid": "Sigmoid", "gelu": "GELU"}
 
 
 class Neuron(Module):
@@ -48,16 +32,25 @@ class Neuron(Module):
     nin : int
         Number of inputs, at least 1.
     nonlin : bool
-        Whether relu is applied.
+        Whether the activation is applied.
+    activation : str
+        ``"relu"``, ``"tanh"``, ``"sigmoid"``, ``"gelu"`` or ``"linear"``.
+    init : str or callable
+        How the weights are drawn, by Python's ``random``; the bias is 0. ``"uniform"``: from -1 to
+        1, as in micrograd. ``"kaiming"``: normal, of standard deviation sqrt(2 / nin), for relu,
+        after He et al. (2015). ``"xavier"``: uniform up to sqrt(6 / (nin + nout)) on both sides of
+        0, for tanh, after Glorot and Bengio (2010); `nout` is the number of neurons in the layer.
+        A function of no arguments gives one weight at each call.
+
+    Attributes
+    ----------
+    nonlin : bool or str
+        True for relu, False for linear, else the name of the activation.
 
     Raises
     ------
     ValueError
-        If `nin` is less than 1.
-
-    Notes
-    -----
-    The weights are drawn by ``random.uniform(-1, 1)``, as in micrograd; the bias is 0.
+        If `nin` is less than 1, or there is no such activation or init.
 
     Examples
     --------
@@ -65,16 +58,25 @@ class Neuron(Module):
     >>> n = Neuron(2)
     >>> n, len(n.parameters()), n([1.0, -1.0])
     (ReLUNeuron(2), 3, Value(data=0.1729..., grad=0))
+    >>> Neuron(2, activation="tanh", init="xavier")
+    TanhNeuron(2)
     """
 
     # Slots, so that the fused path can look at them without a dict look-up.
     __slots__ = ("w", "b", "nonlin")
 
-    def __init__(self, nin, nonlin=True):
+    def __init__(self, nin, nonlin=True, activation="relu", init="uniform"):
         _check_size("inputs", nin)
-        self.w = [Value(random.uniform(-1, 1)) for _ in range(nin)]
+        if isinstance(nonlin, str) or activation not in _ACTIVATIONS:
+            name = nonlin if isinstance(nonlin, str) else activation
+            raise ValueError(
+                f"expected activation to be one of {', '.join(_ACTIVATIONS)}, and nonlin a bool, "
+                f"got {name!r}"
+            )
+        draw = _drawing(init, nin, 1)
+        self.w = [Value(draw()) for _ in range(nin)]
         self.b = Value(0)
-        self.nonlin = nonlin
+        self.nonlin = nonlin and _ACTIVATIONS[activation]
 
     def __call__(self, x):
         """Apply the neuron to one row.
@@ -96,13 +98,16 @@ class Neuron(Module):
         if len(x) != len(self.w):
             raise ValueError(f"a neuron of {len(self.w)} inputs got {len(x)}: {x!r:.200}")
         act = sum((wi * xi for wi, xi in zip(self.w, x)), self.b)
-        return act.relu() if self.nonlin else act
+        if not self.nonlin:
+            return act
+        return getattr(act, self.nonlin)() if isinstance(self.nonlin, str) else act.relu()
 
     def parameters(self):
         return self.w + [self.b]
 
     def __repr__(self):
-        return f"{'ReLU' if self.nonlin else 'Linear'}Neuron({len(self.w)})"
+        title = _TITLES.get(self.nonlin, "ReLU") if self.nonlin else "Linear"
+        return f"{title}Neuron({len(self.w)})"
 
 
 class Layer(Module):
@@ -113,12 +118,12 @@ class Layer(Module):
     nin, nout : int
         Number of inputs and of neurons, at least 1.
     **kwargs
-        Passed to each `Neuron`.
+        Passed to each `Neuron`: ``nonlin``, ``activation``, ``init``.
 
     Raises
     ------
     ValueError
-        If `nin` or `nout` is less than 1.
+        If `nin` or `nout` is less than 1, or there is no such activation or init.
 
     Examples
     --------
@@ -131,6 +136,8 @@ class Layer(Module):
     def __init__(self, nin, nout, **kwargs):
         _check_size("inputs", nin)
         _check_size("neurons", nout)
+        if "init" in kwargs:
+            kwargs["init"] = _drawing(kwargs["init"], nin, nout)
         self.neurons = [Neuron(nin, **kwargs) for _ in range(nout)]
         self._seat = _fused.Seat()
 
@@ -163,12 +170,21 @@ class Layer(Module):
     def parameters(self):
         return [p for n in self.neurons for p in n.parameters()]
 
+    def _parts(self):
+        parts = super()._parts()
+        if not all(type(n) is Neuron for n in parts["neurons"]):
+            return parts
+        # A matrix is what people expect in a file. What else hangs on the neurons keeps its name.
+        rest = [{k: v for k, v in n._parts().items() if k not in ("w", "b")} for n in self.neurons]
+        own = {"weight": [n.w for n in self.neurons], "bias": [n.b for n in self.neurons]}
+        return own | parts | {"neurons": rest}
+
     def __repr__(self):
         return f"Layer of [{', '.join(str(n) for n in self.neurons)}]"
 
 
 class MLP(Module):
-    """Layers one after the other; all but the last with relu.
+    """Layers one after the other; all but the last with an activation, relu unless told otherwise.
 
     Parameters
     ----------
@@ -176,11 +192,13 @@ class MLP(Module):
         Number of inputs.
     nouts : list of int
         Number of neurons of each layer.
+    **kwargs
+        Passed to each `Neuron`: ``activation``, ``init``.
 
     Raises
     ------
     ValueError
-        If a size is less than 1, or there is no layer.
+        If a size is less than 1, there is no layer, or no such activation or init.
 
     Examples
     --------
@@ -190,13 +208,15 @@ class MLP(Module):
     41
     >>> model([2.0, 3.0, -1.0])
     Value(data=..., grad=0)
+    >>> MLP(2, [1, 1], activation="gelu", init="kaiming")
+    MLP of [Layer of [GELUNeuron(2)], Layer of [LinearNeuron(1)]]
     """
 
-    def __init__(self, nin, nouts):
+    def __init__(self, nin, nouts, **kwargs):
         _check_size("layers", len(nouts))
         sz = [nin, *nouts]
         self.layers = [
-            Layer(sz[i], sz[i + 1], nonlin=i != len(nouts) - 1) for i in range(len(nouts))
+            Layer(sz[i], sz[i + 1], nonlin=i != len(nouts) - 1, **kwargs) for i in range(len(nouts))
         ]
 
     def __call__(self, x):
@@ -232,14 +252,21 @@ class MLP(Module):
         return f"MLP of [{', '.join(str(layer) for layer in self.layers)}]"
 
 
-def _check_size(what, size):
-    if size < 1:
-        raise ValueError(f"expected at least 1 for the number of {what}, got {size}")
-
-
-def _row(x):
-    """A row as a sequence; a Value, which a layer of one neuron gives, is a row of one."""
-    return (x,) if isinstance(x, Value) else x if hasattr(x, "__len__") else tuple(x)
+def _drawing(init, nin, nout):
+    """A function that draws one weight of a layer."""
+    if init == "uniform":
+        return lambda: random.uniform(-1, 1)
+    if init == "kaiming":
+        return lambda: random.gauss(0, _sqrt(2 / nin))
+    if init == "xavier":
+        bound = _sqrt(6 / (nin + nout))
+        return lambda: random.uniform(-bound, bound)
+    if callable(init):
+        return init
+    raise ValueError(
+        "expected init to be uniform, kaiming, xavier or a function of no arguments that draws a "
+        f"weight, got {init!r:.60}"
+    )
 
 
 _fused.register(Neuron, Layer)

@@ -9,7 +9,8 @@ Invariant: a call that raises has changed nothing: no signature is kept, no grad
 
 Limitations: a trace fixes one path through the function's Python code.  What would choose another
 path for another sample raises `TraceError`; what depends on anything else (a global that is no
-Value, a random number) stays as it was at the trace.
+Value, a random number) stays as it was at the trace, but for `nn.Dropout`: each run fills the
+inputs that `trace.hidden_inputs` has given it.
 
 Threads: a program may be called from several threads; traces take turns.
 """
@@ -31,11 +32,12 @@ from fastgrad.batch import Batch, numbers_of
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
 from fastgrad.examine import examine
-from fastgrad.optim import Optimizer
+from fastgrad.optimizer import Optimizer
 from fastgrad.recording import Recording, freeze
 from fastgrad.replay import Parameters, Replay, processors
 from fastgrad.trace import TraceError
 
+_Fill = Callable[[int, int], np.ndarray]
 SERIAL_NS = 200_000  # a run of less work is not worth waking threads for
 _tracing = threading.RLock()
 _threads = processors()
@@ -127,11 +129,13 @@ class _Traced:
         everyones: "_Captured",
         static: tuple[tuple[str, Any], ...],
         output: tuple[int, ...],
+        hidden: list[tuple[int, _Fill]],
     ) -> None:
         self.replay = Replay(recording)
         self.recording = recording  # with lines if they have been asked for
         self.static = static
         self.output = output
+        self.hidden = hidden  # columns behind those of the arguments, and what fills them
         self.places = everyones.places(own)
         # The parameters of the optimizer that has stepped last, and `Program._order` of them.
         self.steered: tuple[tuple[Value, ...], np.ndarray | None] = (), None
@@ -279,7 +283,7 @@ class Program:
         results, output = _flatten(outputs, "the output")
         with _tracing:
             recording, own = freeze(None, leaves, results)
-        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, (), output)
+        self._traced[(tuple(shapes), ())] = _Traced(recording, own, self._captured, (), output, [])
         return self
 
     # ---- running
@@ -384,13 +388,16 @@ class Program:
         return self._run("return", traced, batch, names, theta)
 
     def _descend(
-        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        optimizer: Optimizer,
+        steered: tuple[Value, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> float:
         """Run forward and in reverse for `Optimizer.minimize`."""
         traced, batch, names = self._prepare(args, kwargs, gradient=True)
-        steered, order = traced.steered
-        if steered is not optimizer.param_groups[0]["params"]:
-            steered = optimizer.param_groups[0]["params"]
+        known, order = traced.steered
+        if known is not steered:
             order = self._order(traced, steered)
             traced.steered = steered, order
         mean: float = self._run("descend", traced, batch, names, None, optimizer, order)[0]
@@ -469,7 +476,7 @@ class Program:
         sample, entry, what = found
         if traced.recording.lines is None and self._function is not None:
             with contextlib.suppress(Exception):  # of the user's function: then without lines
-                again, _, _ = self._record(traced.static, batch, lines=True)
+                again, *_ = self._record(traced.static, batch, lines=True)
                 traced.recording = traced.recording.with_lines_of(again)
         raise FloatingPointError(
             located(traced.recording.line(entry), f"in sample {sample}, {what}")
@@ -495,18 +502,20 @@ class Program:
             )
         if gradient and batch.samples == 0:
             raise ValueError(f"{names[0]} has no samples: there is no mean, and no gradient")
+        for count, fill in traced.hidden:
+            batch.append(fill(batch.samples, count))
         return traced, batch, names
 
     def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> _Traced:
         with _tracing:
             lines = self.check_finite or is_detecting()
-            recording, own, output = self._record(static, batch, lines)
-            traced = _Traced(recording, own, self._captured, static, output)
+            recording, own, output, hidden = self._record(static, batch, lines)
+            traced = _Traced(recording, own, self._captured, static, output, hidden)
             return self._traced.setdefault(key, traced)
 
     def _record(
         self, static: tuple[tuple[str, Any], ...], batch: Batch, lines: bool
-    ) -> tuple[Recording, list[Value], tuple[int, ...]]:
+    ) -> tuple[Recording, list[Value], tuple[int, ...], list[tuple[int, _Fill]]]:
         if self._function is None:
             known = ", ".join(str(one.shapes) for one in self.signatures) or "none"
             raise TraceError(
@@ -515,12 +524,12 @@ class Program:
             )
         with _tracing:
             try:  # Ctrl-C may come at any call
-                first, inputs = trace.begin(batch.example(), lines)
+                first, inputs, hidden = trace.begin(batch.example(), lines)
                 source = iter(inputs)
                 samples = [_nested(source, shape) for shape in batch.shapes]
                 result = self._function(*samples, **dict(static))
                 results, output = _flatten(result, "the function's result")
-                return *freeze(first, inputs, results), output
+                return *freeze(first, inputs, results), output, hidden
             finally:
                 trace.end()
 
@@ -565,7 +574,7 @@ class Program:
             "call": self._call,
             "parameters": values,
             "traced": [
-                (key, one.recording, one.places, one.static, one.output)
+                (key, one.recording, one.places, one.static, one.output, one.hidden)
                 for key, one in list(self._traced.items())
             ],
         }
@@ -578,9 +587,9 @@ class Program:
         self._call = state["call"]
         self._captured = _Captured(state["parameters"])
         self._traced = {}
-        for key, recording, places, static, output in state["traced"]:
+        for key, recording, places, static, output, hidden in state["traced"]:
             own = self._captured.own(places, recording.parameters)
-            self._traced[key] = _Traced(recording, own, self._captured, static, output)
+            self._traced[key] = _Traced(recording, own, self._captured, static, output, hidden)
 
 
 def compile(

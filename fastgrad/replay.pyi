@@ -6,7 +6,7 @@ import numpy as np
 from typing_extensions import disjoint_base
 
 from fastgrad.batch import Batch
-from fastgrad.optim import Optimizer
+from fastgrad.optimizer import Optimizer
 from fastgrad.recording import Recording
 from fastgrad.slots import Slots
 

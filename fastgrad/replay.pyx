@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 from fastgrad.batch cimport Batch
 from fastgrad.fuse cimport fuse
 from fastgrad.nodes cimport SLOTS_FIXED
-from fastgrad.optim cimport Optimizer
+from fastgrad.optimizer cimport Optimizer
 from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.recording cimport Recording
 from fastgrad.slots cimport Slots, divide

@@ -49,6 +49,8 @@ cdef int32_t first = 0  # entries below this slot were there before the trace
 cdef unsigned long tracer = 0  # the thread that traces
 cdef uint8_t *dependent = NULL  # an entry from `first` on, up to `known`: does it depend on inputs?
 cdef int64_t known = 0, room = 0
+cdef list inputs = None  # of the trace
+cdef list hidden = None  # what `hidden_inputs` was given, call by call
 
 
 class TraceError(TypeError):
@@ -89,9 +91,12 @@ def begin(numbers, lines=False):
     int
         Slot from which on entries belong to the trace.
     list of Value
-        The inputs.  Other threads may have recorded entries between them.
+        The inputs.  Other threads may have recorded entries between them; `hidden_inputs` adds
+        its own at the end.
+    list of tuple (int, callable)
+        To which `hidden_inputs` adds what it is given.
     """
-    global first, tracer, known
+    global first, tracer, known, inputs, hidden
     cdef int64_t count
     if tape.tracing:
         raise TraceError("a trace is under way already")
@@ -110,20 +115,45 @@ def begin(numbers, lines=False):
     except BaseException:
         tape.pins -= 1
         raise
+    hidden = []
     tracer = PyThread_get_thread_ident()
     tape.tracing = 2 if lines else 1
     tape.contexts += tape.tracing == 2
     set_conversions(tape.type, to_float, to_int, to_bool)
-    return first, inputs
+    return first, inputs, hidden
+
+
+def hidden_inputs(count, fill):
+    """Add inputs to this thread's trace that are no arguments: every run fills them itself.
+
+    Parameters
+    ----------
+    count : int
+    fill : callable
+        ``fill(samples, count)`` gives an ndarray of float64, shape (samples, count), at each run.
+
+    Returns
+    -------
+    list of Value
+    """
+    added = [(<object>tape.type)(1.0) for _ in range(count)]
+    depends(tape.size - 1)  # makes room for all of them
+    for value in added:
+        dependent[(<Handle *><PyObject *>value).slot - first] = 1
+    inputs.extend(added)
+    hidden.append((count, fill))
+    return added
 
 
 def end():
     """End the trace, if this thread has one under way: entries may move again."""
+    global inputs, hidden
     if is_tracer():
         set_conversions(tape.type, NULL, NULL, NULL)
         tape.contexts -= tape.tracing == 2
         tape.tracing = 0
         tape.pins -= 1
+        inputs = hidden = None
 
 
 def is_tracing():

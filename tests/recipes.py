@@ -177,7 +177,7 @@ def eager(function, sample, index):
 
 def unchecked(function, sample, index):
     """The same operators, which raise nothing where an example of a program has the numbers."""
-    _, inputs = trace.begin([float(x) for x in sample] + [float(index)])
+    _, inputs, _ = trace.begin([float(x) for x in sample] + [float(index)])
     try:
         out = function(inputs[:-1], inputs[-1])
     finally:

@@ -15,7 +15,7 @@ NAN = math.nan
 @contextlib.contextmanager
 def traced(*inputs):
     """Trace with these inputs; afterwards their data and what was computed may be read again."""
-    _, values = trace.begin(inputs)
+    _, values, _ = trace.begin(inputs)
     try:
         yield values
     finally:

@@ -5,8 +5,9 @@
  * keeps ROWS x PANEL accumulators in registers and adds term by term, so that every lane sums in
  * micrograd's order.
  *
- *   dense_tile       rows of `to` = `from` + sum over k of factor[row][k] * panel[k]: with the weights as
- *                    factors the forward sum, with the weights transposed the adjoints of x
+ *   dense_tile       rows of `to` = `from` + sum over k of factor[row][k] * panel[k]: with the
+ *                    weights as factors the forward sum, with the weights transposed the adjoints
+ *                    of x
  *   dense_gradient   the weights' adjoints: sums of products of adjoints and x over all lanes
  *
  * Included by lanes.h, once a machine variant.
@@ -21,7 +22,9 @@ typedef double Vector __attribute__((vector_size(32), aligned(8), may_alias));
  * the residuals of powers.h; never for values, which must round as micrograd's do. */
 static ALWAYS_INLINE Vector fused(Vector a, Vector b, Vector c)
 {
-    return (Vector)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+    /* As an intrinsic, gcc 12 takes other registers for the sums and spills them in every loop. */
+    __asm__("vfmadd231pd %2, %1, %0" : "+x"(c) : "x"(a), "xm"(b));
+    return c;
 }
 #else
 #define fused(a, b, c) ((a) * (b) + (c))
@@ -41,20 +44,29 @@ enum {
     TURNED_AT_ONCE = 8 * TILE_ROWS /* with TERMS_AT_ONCE terms: in the second-level cache */
 };
 
-/* to[i][0..PANEL) = from[i][0..PANEL) + sum over k < terms of factors[i*row + k*step] * panel[k].
- * Without `from` the sums start at start[i]. */
-static ALWAYS_INLINE void dense_rows(
-    int rows, int vectors, int adjoints, double *const *to, const double *const *from,
-    const double *start, const double *factors, int64_t row, int64_t step, const double *panel,
-    int64_t terms)
+typedef struct Tile {
+    double *to[TILE_ROWS];          /* of the first panel's lanes, as `from` */
+    const double *from[TILE_ROWS];  /* where the sums start; if `from_numbers`, they start at: */
+    double start[TILE_ROWS];
+    int from_numbers;
+    const double *factors;          /* row i's of term k is factors[i * row + k * step] */
+    int64_t row, step, terms;
+} Tile;
+
+/* to[i][at..) = from[i][at..) + sum over k < terms of factors[i*row + k*step] * panel[k], for the
+ * lanes of a panel. */
+static ALWAYS_INLINE void dense_rows(int rows, int vectors, int adjoints, const Tile *tile,
+                                     int64_t at, const double *panel)
 {
+    const double *factors = tile->factors;
+    const int64_t row = tile->row, step = tile->step, terms = tile->terms;
     Vector sums[TILE_ROWS][2];
-    if (from)
+    if (tile->from_numbers)
         for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++) sums[i][v] = LOAD(from[i] + 4 * v);
+            for (int v = 0; v < vectors; v++) sums[i][v] = SPLAT(tile->start[i]);
     else
         for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++) sums[i][v] = SPLAT(start[i]);
+            for (int v = 0; v < vectors; v++) sums[i][v] = LOAD(tile->from[i] + at + 4 * v);
     for (int64_t k = 0; k < terms; k++) {
         Vector x[2];
         for (int v = 0; v < vectors; v++) x[v] = LOAD(panel + 4 * v);
@@ -68,21 +80,21 @@ static ALWAYS_INLINE void dense_rows(
         panel += 4 * vectors;
     }
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) STORE(to[i] + 4 * v, sums[i][v]);
+        for (int v = 0; v < vectors; v++) STORE(tile->to[i] + at + 4 * v, sums[i][v]);
 }
 
 #define TILE(rows, vectors, adjoints)                                                             \
-    dense_rows(rows, vectors, adjoints, to, from, start, factors, row, step, panel, terms)
+    for (int p = 0; p < panels; p++, panel += apart)                                              \
+        dense_rows(rows, vectors, adjoints, tile, 4 * vectors * p, panel)
 #define ROWS_CASE(rows)                                                                           \
     case 8 * rows + 2: TILE(rows, 1, 0); break;                                                   \
     case 8 * rows + 4: TILE(rows, 2, 0); break;                                                   \
     case 8 * rows + 3: TILE(rows, 1, 1); break;                                                   \
     case 8 * rows + 5: TILE(rows, 2, 1); break
 
-static void dense_tile(
-    int rows, int vectors, int adjoints, double *const *to, const double *const *from,
-    const double *start, const double *factors, int64_t row, int64_t step, const double *panel,
-    int64_t terms)
+/* The same for all panels, which lie `apart`. */
+static void dense_tile(int rows, int vectors, int adjoints, const Tile *tile, const double *panel,
+                       int64_t apart, int panels)
 {
     switch (8 * rows + 2 * vectors + adjoints) {
         ROWS_CASE(1);

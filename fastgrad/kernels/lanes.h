@@ -134,16 +134,25 @@ static void LANED(input)(const Run *run, int32_t column, double *to, int64_t fir
     for (int l = 0; l < LANES; l++) to[l] = from[(l < samples ? l : samples - 1) * stride];
 }
 
+/* Slots as panels. */
+static ALWAYS_INLINE void LANED(pack_slots)(const double *workspace, const int32_t *slots,
+                                            int32_t count, double *panels)
+{
+    const int64_t apart = PANELS_APART(count, PANEL);
+    for (int32_t k = 0; k < count; k++, panels += PANEL) {
+        const double *const from = AT(slots[k]);
+        for (int l = 0; l < LANES; l += VECTOR)
+            COPY_VECTOR(panels + l / PANEL * apart + l % PANEL, from + l);
+    }
+}
+
 /* x in panels, from the slots or straight from the inputs. */
 static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, double *x,
                         int64_t first, int64_t samples)
 {
     const int64_t apart = PANELS_APART(dense->inputs, PANEL);
     if (!dense->columns) {
-        for (int p = 0; p < LANES / PANEL; p++)
-            for (int32_t k = 0; k < dense->inputs; k++)
-                for (int l = 0; l < PANEL; l += VECTOR)
-                    COPY_VECTOR(x + p * apart + k * PANEL + l, AT(dense->x[k]) + p * PANEL + l);
+        LANED(pack_slots)(workspace, dense->x, dense->inputs, x);
         return;
     }
     for (int32_t k = 0; k < dense->inputs;) {
@@ -191,18 +200,16 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
 #else
     const int64_t apart = PANELS_APART(dense->inputs, PANEL);
     for (int32_t from = 0; from < dense->inputs; from += TERMS_AT_ONCE) {
-        const int64_t terms = SMALLER(dense->inputs - from, TERMS_AT_ONCE);
+        Tile tile = {.from_numbers = from == 0, .row = dense->row, .step = 1};
+        tile.terms = SMALLER(dense->inputs - from, TERMS_AT_ONCE);
         for (int32_t j = 0; j < dense->neurons; j += TILE_ROWS) {
             const int rows = SMALLER(dense->neurons - j, TILE_ROWS);
-            double biases[TILE_ROWS];
-            for (int i = 0; i < rows; i++) biases[i] = run->uniform[dense->bias[j + i]];
-            for (int p = 0; p < LANES / PANEL; p++) {
-                double *to[TILE_ROWS];
-                for (int i = 0; i < rows; i++) to[i] = AT(dense->z[j + i]) + p * PANEL;
-                dense_tile(rows, PANEL / 4, 0, to, from ? (const double *const *)to : NULL, biases,
-                           weights + j * dense->row + from, dense->row, 1,
-                           x + p * apart + from * PANEL, terms);
+            tile.factors = weights + j * dense->row + from;
+            for (int i = 0; i < rows; i++) {
+                tile.start[i] = run->uniform[dense->bias[j + i]];
+                tile.from[i] = tile.to[i] = AT(dense->z[j + i]);
             }
+            dense_tile(rows, PANEL / 4, 0, &tile, x + from * PANEL, apart, LANES / PANEL);
         }
     }
 #endif
@@ -406,11 +413,7 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
 #else
     const int64_t apart = PANELS_APART(dense->neurons, PANEL);
     double *const g = stash + dense->g_at * LANES;
-    for (int p = 0; p < LANES / PANEL; p++) {
-        double *panel = g + p * apart;
-        for (int32_t j = 0; j < dense->neurons; j++, panel += PANEL)
-            for (int l = 0; l < PANEL; l += 4) STORE(panel + l, LOAD(AT(dense->gz[j]) + p * PANEL + l));
-    }
+    LANED(pack_slots)(workspace, dense->gz, dense->neurons, g);
     if (samples < LANES) { /* the other lanes are left out of the weights' adjoints */
         clear_lanes(stash + dense->x_at * LANES, dense->inputs, PANEL, LANES / PANEL, samples);
         clear_lanes(g, dense->neurons, PANEL, LANES / PANEL, samples);
@@ -420,23 +423,19 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
     const int turns = (int64_t)dense->inputs * dense->neurons >= TURN_FROM;
     for (int32_t from = 0; from < dense->neurons; from += TERMS_AT_ONCE) {
         const int64_t terms = SMALLER(dense->neurons - from, TERMS_AT_ONCE);
+        Tile tile = {.row = 1, .step = turns ? TILE_ROWS : dense->row, .terms = terms};
         for (int32_t k = 0; k < dense->inputs; k += TILE_ROWS) {
             const int rows = SMALLER(dense->inputs - k, TILE_ROWS);
-            const double *factors = weights + from * dense->row + k;
+            tile.factors = weights + from * dense->row + k;
             if (turns && k % TURNED_AT_ONCE == 0)
-                turn_columns(factors, dense->row, terms, SMALLER(dense->inputs - k, TURNED_AT_ONCE),
-                             turned);
-            if (turns) factors = turned + k % TURNED_AT_ONCE * terms;
-            for (int p = 0; p < LANES / PANEL; p++) {
-                double *to[TILE_ROWS];
-                const double *start[TILE_ROWS];
-                for (int i = 0; i < rows; i++) {
-                    to[i] = AT(dense->gx[2 * (k + i) + 1]) + p * PANEL;
-                    start[i] = from ? to[i] : AT(dense->gx[2 * (k + i)]) + p * PANEL;
-                }
-                dense_tile(rows, PANEL / 4, 1, to, start, NULL, factors, 1,
-                           turns ? TILE_ROWS : dense->row, g + p * apart + from * PANEL, terms);
+                turn_columns(tile.factors, dense->row, terms,
+                             SMALLER(dense->inputs - k, TURNED_AT_ONCE), turned);
+            if (turns) tile.factors = turned + k % TURNED_AT_ONCE * terms;
+            for (int i = 0; i < rows; i++) {
+                tile.to[i] = AT(dense->gx[2 * (k + i) + 1]);
+                tile.from[i] = from ? tile.to[i] : AT(dense->gx[2 * (k + i)]);
             }
+            dense_tile(rows, PANEL / 4, 1, &tile, g + from * PANEL, apart, LANES / PANEL);
         }
     }
 #endif
