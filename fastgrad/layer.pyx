@@ -45,19 +45,11 @@ cdef extern from *:
     #define attribute_at(object, offset) (*(PyObject **)((char *)(object) + (offset)))
     #define list_items(list) (((PyListObject *)(list))->ob_item)
     #define version_of(type) ((type)->tp_version_tag)
-    #define number_slot(type, slot) ((void *)(type)->tp_as_number->slot)
-    #define has_plain_arithmetic(type) \\
-        (number_slot(type, nb_add) == plain_add && number_slot(type, nb_multiply) == plain_multiply)
-    static void *plain_add, *plain_multiply;
-    #define remember_arithmetic(type) \\
-        (plain_add = number_slot(type, nb_add), plain_multiply = number_slot(type, nb_multiply))
     """
     Py_ssize_t slot_offset(object descriptor)
     PyObject *attribute_at(PyObject *thing, Py_ssize_t offset)
     PyObject **list_items(PyObject *list)
     unsigned int version_of(PyTypeObject *type)
-    bint has_plain_arithmetic(PyTypeObject *type)
-    void remember_arithmetic(PyTypeObject *type)
 
 
 # ---- which classes and methods are plain
@@ -89,12 +81,11 @@ def register(neuron, layer):
     neuron_type, layer_type = <PyTypeObject *>neuron, <PyTypeObject *>layer
     w_at, b_at, nonlin_at = slot_offset(neuron.w), slot_offset(neuron.b), slot_offset(neuron.nonlin)
     neurons_at, seat_at = slot_offset(layer.neurons), slot_offset(layer._seat)
-    plain_methods[:] = [
-        (owner, name, getattr(owner, name))
-        for owner, name in [(neuron, "__call__"), (layer, "__call__"), (<object>tape.type, "relu")]
-    ]
+    value = <object>tape.type
+    named = [(neuron, "__call__"), (layer, "__call__"), (value, "relu")]
+    named += [(value, name) for name in ("__add__", "__radd__", "__mul__", "__rmul__")]
+    plain_methods[:] = [(owner, name, getattr(owner, name)) for owner, name in named]
     plain_activations[:] = [method_of(activation) for activation in activations]
-    remember_arithmetic(tape.type)
 
 
 cdef object method_of(Activation activation):
@@ -119,8 +110,6 @@ cdef bint look_at_methods() except -1:
     for owner, name, method in plain_methods:
         if getattr(owner, name) is not method:
             return False
-    if not has_plain_arithmetic(tape.type):
-        return False
     for k in range(3):
         activations[k].is_plain = method_of(activations[k]) is plain_activations[k]
     neuron_version, layer_version = version_of(neuron_type), version_of(layer_type)

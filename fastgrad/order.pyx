@@ -6,7 +6,7 @@ kernels meet long runs of one op.
 Invariant: a unit, a node or a layer, comes after all that it reads.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t
 from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (

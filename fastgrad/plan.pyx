@@ -10,7 +10,7 @@ Invariant: plans depend on the program alone, not on batch, threads or machine.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (
     ACTIVE, OP_DENSE, OP_END, OP_PICK, OP_SUM, SECOND, BOTH, SLOT_TRASH, SLOT_ZERO, SLOTS_FIXED,
@@ -24,7 +24,7 @@ from fastgrad.tape cimport (
     OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
 )
 from fastgrad.uniforms cimport divide_weights, plan_uniforms
-from fastgrad.words cimport Stream, Words, begin, end, extend, push, zeros
+from fastgrad.words cimport Stream, begin, end, extend, push, zeros
 
 
 cdef class Plan:

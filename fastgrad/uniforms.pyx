@@ -108,15 +108,15 @@ cdef int divide_weights(
         if dense.wants_weights:
             shapes.append((dense.packed, dense.first, dense.row, dense.neurons, dense.inputs, k))
     shapes.sort()
-    families, end, space = [], -1, -1
+    families, last, space = [], -1, -1
     for shape in shapes:
         packed, first, apart, neurons, inputs, _ = shape
-        if packed != space or first > end:
+        if packed != space or first > last:
             families.append([])
-            end = -1
+            last = -1
         space = packed
         families[len(families) - 1].append(shape)
-        end = max(end, first + (neurons - 1) * apart + inputs - 1)
+        last = max(last, first + (neurons - 1) * apart + inputs - 1)
     begun = []  # runs of uniforms whose adjoints begin in the first task that writes them
     for family in families:
         packed, first, apart, neurons, inputs, _ = family[0]
