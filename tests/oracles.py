@@ -1,4 +1,4 @@
-"""What the tests compare fastgrad with, and the instruments they measure with.
+"""What the tests compare fastgrad with, and how they run a snippet in a process of its own.
 
 Here live two further oracles beside PyPI's micrograd, written as plainly as their originals:
 `LectureValue`, the class that the micrograd lecture ends with (labels, tanh, exp), and
@@ -8,10 +8,8 @@ their graphs without recursion, so that a deep graph can be compared too.
 Nothing here imports fastgrad: every helper works on any class with micrograd's attributes.
 """
 
-import gc
 import json
 import math
-import os
 import random
 import struct
 import subprocess
@@ -23,25 +21,10 @@ from pathlib import Path
 import micrograd.nn
 import numpy as np
 import pytest
+from instruments import nodes_of, topological
 
 TESTS = Path(__file__).parent
 MIB = 1 << 20
-
-
-def topological(root, operands):
-    """Every node that `root` reaches, operands before users, each once."""
-    order, seen, stack = [], {id(root)}, [(root, iter(operands(root)))]
-    while stack:
-        node, rest = stack[-1]
-        for child in rest:
-            if id(child) not in seen:
-                seen.add(id(child))
-                stack.append((child, iter(operands(child))))
-                break
-        else:
-            order.append(node)
-            stack.pop()
-    return order
 
 
 class LectureValue:
@@ -203,11 +186,6 @@ def pass_on(x, out):
     x.grad += out.grad
 
 
-def nodes_of(root):
-    """Every entry that `root` reaches by `_prev`, operands first; holding the list holds them."""
-    return topological(root, lambda v: v._prev)
-
-
 def number_key(x):
     """Equal for two numbers exactly when they are the same to the last bit (any nan is nan)."""
     if type(x) is int:
@@ -294,27 +272,10 @@ def plain(number):
     return int(number) if isinstance(number, bool) else number
 
 
-def resident_bytes():
-    """Resident memory of this process, in bytes, after a full garbage collection."""
-    gc.collect()
-    return resident_bytes_now()
-
-
-def resident_bytes_now():
-    """Resident memory of this process, in bytes, as it is."""
-    if os.path.exists("/proc/self/statm"):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    listing = subprocess.run(
-        ["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True, text=True, check=True
-    )
-    return int(listing.stdout) * 1024
-
-
 def run_snippet(code, **values):
     """Run `code` in a fresh interpreter, its globals starting with `values`; fail if it fails.
 
-    The snippet may `import oracles`. What it hands to the ready-made function `answer` is
+    The snippet may `import instruments`. What it hands to the ready-made function `answer` is
     returned, by way of JSON.
     """
     prelude = "import json as _json\ndef answer(x):\n    print('answer:' + _json.dumps(x))\n"

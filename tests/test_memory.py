@@ -9,7 +9,7 @@ from oracles import MIB, run_snippet
 
 PRELUDE = """
 import copy, gc, pickle, weakref
-from oracles import resident_bytes, resident_bytes_now, nodes_of
+from instruments import resident_bytes, resident_bytes_now, nodes_of
 from fastgrad.engine import Value
 from fastgrad import nn, no_grad
 

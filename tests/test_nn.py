@@ -105,7 +105,7 @@ def test_parts_reprs_and_parameter_order(make):
         [float("nan"), 1.0, 0.0],
         [-0.0, 0.0, 0],
     ],
-    ids=str,
+    ids=lambda row: f"{type(row).__name__}{[*row]}",
 )
 @pytest.mark.parametrize("make", MAKERS)
 def test_rows_of_many_kinds(make, row):
