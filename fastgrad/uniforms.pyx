@@ -18,8 +18,9 @@ from fastgrad.words cimport Stream, Words, begin, end, push
 
 
 cdef enum:
-    TASK_WEIGHTS = 1 << 14  # of one task
+    TASK_WEIGHTS = 1 << 12  # of one task, if that is LEAST columns
     COLUMNS = 8             # of weights that the kernel takes at once
+    LEAST = 4 * COLUMNS     # its x are turned together
 
 
 cdef int plan_uniforms(
@@ -127,7 +128,7 @@ cdef int divide_weights(
         # Columns can be divided where the layers have the same weights altogether.
         columns = max(shape[4] for shape in family)
         if alike:
-            columns = max(1, TASK_WEIGHTS // (COLUMNS * neurons)) * COLUMNS
+            columns = max(LEAST, TASK_WEIGHTS // (COLUMNS * neurons) * COLUMNS)
             if not packed:
                 begun += [(first + row * apart, inputs) for row in range(neurons)]
         for column in range(0, max(shape[4] for shape in family), columns):
