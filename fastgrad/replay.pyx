@@ -120,7 +120,7 @@ cdef enum:
     LAYERED = 16               # products of layers a slot, from which a program is one of layers
     STRANDS = 8                # blocks of a superblock, at most
     LARGEST = 5                # place in SIZES
-    LARGE = 1 << 16            # parameters and entries of a program
+    LARGE = 1 << 18            # parameters of a program
     MOST_THREADS = 256
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
 
@@ -361,7 +361,7 @@ cdef class Replay:
             self.gradient_plan = plan
         else:
             self.forward_plan = plan
-        if self.recording.parameters + self.recording.size > LARGE:
+        if self.recording.parameters > LARGE:
             give_back()  # what tracing took, and would else stay taken beside what runs take
         return plan
 
