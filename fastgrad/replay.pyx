@@ -58,6 +58,7 @@ cdef extern from "kernels/program.h":
 cdef extern from "kernels/pool.h":
     void pool_run(void (*task)(void *context, int64_t k) noexcept nogil, void *context,
                   int64_t tasks, int threads) noexcept nogil
+    void pool_wake(int threads) noexcept nogil
     int pool_processors() noexcept
 
 
@@ -320,6 +321,7 @@ cdef class Replay:
             result = numpy.empty((batch.samples, plan.c.output_count))
             table = result
             outputs = &table[0, 0]
+        pool_wake(<int>min(<int64_t>threads, memory.blocks))  # while parameters are copied
         if theta is None:
             parameters.read(uniform, count, at)
         elif count:

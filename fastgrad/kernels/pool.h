@@ -25,6 +25,7 @@
  * worker that has not entered, however long the system takes to wake it.
  *
  *   pool_run         runs a job; may be called by any thread, without the GIL
+ *   pool_wake        says that one is coming
  *   pool_processors  how many threads are worth having
  *
  * It is no scheduler: it has one job at a time, and a caller that finds the pool taken (by another
@@ -291,6 +292,20 @@ __attribute__((constructor)) static void pool_watch_forks(void)
 }
 
 #endif
+
+/* Call workers that sleep: a job for `threads` threads comes as soon as they can be awake. */
+static void pool_wake(int threads)
+{
+#ifndef _WIN32
+    if (threads < 2 || atomic_flag_test_and_set_explicit(&pool.taken, memory_order_acquire)) return;
+    const int asleep = (int)((atomic_load(&pool.gate) & POOL_ASLEEP) / POOL_ONE(POOL_ASLEEP));
+    const int missing = threads - 1 - (pool.workers - asleep);
+    if (missing > 0 && asleep > 0) pool_call(missing < asleep ? missing : asleep);
+    atomic_flag_clear_explicit(&pool.taken, memory_order_release);
+#else
+    (void)threads;
+#endif
+}
 
 /* Run task(context, k) for every k in [0, tasks) on up to `threads` threads, the caller among
  * them; returns when all are done. */
