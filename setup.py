@@ -34,7 +34,7 @@ extensions = [
         *("tape", "trace", "contexts", "dialect", "record", "sweep", "operators", "value"),
         *("layer", "row", "formulas", "choices", "functional", "recording", "words"),
         *("nodes", "number", "fuse", "order", "uniforms", "plan"),
-        *("batch", "examine", "slots", "replay", "optimizer", "descent", "clip"),
+        *("batch", "examine", "slots", "replay", "optimizer", "descent", "clip", "look"),
     )
 ]
 directives = {
