@@ -4,16 +4,19 @@ Invariant: the groups are a partition of the entries, without cycles between the
 alone.
 
 Entries of one operation at one depth form a group: the neurons of a layer, whatever the number of
-samples. A group that only one group of the same operation uses joins it, so a long sum is one
-group. Leaves go by who uses them. Where that leaves too many, as in a deep chain, entries are cut
-by depth alone.
+samples. An entry that only one entry of the same operation uses goes with that one, so a long sum
+is one group. Leaves go by who uses them. Where that leaves too many, as in a deep chain, entries
+are cut by depth alone.
 """
 
 from collections import Counter
 from typing import NamedTuple
 
+from fastgrad.engine import Value
+
 FEW = 40  # groups that a reader can still follow
 CUTS = 12
+MOST_OPS = 4  # that a title names
 
 
 class Group(NamedTuple):
@@ -23,6 +26,31 @@ class Group(NamedTuple):
     members: list[int]
     depth: int
     """The longest path below any of them; 0 of leaves."""
+
+
+def links(values: list[Value]) -> tuple[list[str], list[list[int]]]:
+    """Say by which operation each value was computed, and from which others.
+
+    Parameters
+    ----------
+    values : list of Value
+        With the operands of each, as `reached` lists them.
+
+    Returns
+    -------
+    ops : list of str
+    operands : list of list of int
+        In the order of the operation.
+
+    Examples
+    --------
+    >>> x = Value(2.0)
+    >>> links([x, x * x])
+    (['', '*'], [[], [0, 0]])
+    """
+    places = {id(value): k for k, value in enumerate(values)}
+    operands = [[places[id(one)] for one in value._children] for value in values]
+    return [str(value._op) for value in values], operands
 
 
 def fold(ops: list[str], operands: list[list[int]]) -> list[Group]:
@@ -45,7 +73,7 @@ def fold(ops: list[str], operands: list[list[int]]) -> list[Group]:
     >>> sums = [[k - 1, k % 3] for k in range(3, 9)]
     >>> groups = fold([""] * 3 + ["+"] * 6, [[], [], []] + sums)
     >>> [(group.title, group.members) for group in groups]
-    [('3 leaves', [0, 1, 2]), ('5 × +', [3, 4, 5, 6, 7]), ('1 × +', [8])]
+    [('2 leaves', [0, 1]), ('a leaf', [2]), ('5 × +', [3, 4, 5, 6, 7]), ('1 × +', [8])]
     """
     graph = _Graph(ops, operands)
     graph.by_operation()
@@ -71,14 +99,13 @@ class _Graph:
         self.key: dict[int, object] = {self.root: "root"}
 
     def by_operation(self) -> None:
-        for k in self.inner:
-            self.key[k] = (self.depth[k], self.ops[k])
-        for members in sorted(self._members().values(), key=lambda one: -self.depth[one[0]]):
-            used_by = {self.key[user] for k in members for user in self.users[k]}
-            key = used_by.pop() if len(used_by) == 1 else None
-            if isinstance(key, tuple) and key[1] == self.ops[members[0]]:
-                for k in members:
-                    self.key[k] = key
+        for k in reversed(self.inner):
+            users = set(self.users[k])
+            user = users.pop()
+            if users or user == self.root or self.ops[user] != self.ops[k]:
+                self.key[k] = (self.depth[k], self.ops[k])
+            else:
+                self.key[k] = self.key[user]
         for k, below in enumerate(self.operands):
             if not below and k != self.root:
                 using = frozenset(self.key[user] for user in self.users[k])
@@ -89,7 +116,7 @@ class _Graph:
             self.key[k] = self.depth[k] * CUTS // (self.depth[self.root] + 1)
         for k, below in enumerate(self.operands):
             if not below and k != self.root:
-                self.key[k] = (self.key[self.users[k][0]], "leaves")
+                self.key[k] = (self.key[self.users[k][0]], self._role(k))
 
     def groups(self) -> list[Group]:
         groups = [
@@ -114,12 +141,9 @@ class _Graph:
 
     def _title(self, members: list[int]) -> str:
         if self.operands[members[0]]:
-            counts = Counter(self.ops[k] for k in members)
-            return ", ".join(f"{count} × {op}".strip() for op, count in counts.most_common(4)) + (
-                ", …" if len(counts) > 4 else ""
-            )
-        if members[0] == self.root:
-            return "1 leaf"
-        key = self.key[members[0]]
-        role = key[1] if isinstance(key, tuple) else ""
-        return f"{len(members)} {role}"
+            counts = Counter(self.ops[k] for k in members).most_common()
+            parts = [f"{count} × {op or 'by hand'}" for op, count in counts]
+            return ", ".join(parts if len(parts) <= MOST_OPS else [*parts[:MOST_OPS], "…"])
+        if len(members) == 1:
+            return "a leaf"
+        return f"{len(members)} {self._role(members[0])}"

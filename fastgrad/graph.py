@@ -13,7 +13,7 @@ from math import isnan
 from pathlib import Path
 
 from fastgrad.engine import Value
-from fastgrad.fold import Group, fold
+from fastgrad.fold import Group, fold, links
 from fastgrad.look import reached
 from fastgrad.picture import Node, plain, svg
 
@@ -95,9 +95,7 @@ def draw_dot(
         if number < 0:
             raise ValueError(f"expected {name} to be at least 0, got {number}")
     values = reached(root)
-    places = {id(value): k for k, value in enumerate(values)}
-    operands = [[places[id(one)] for one in value._children] for value in values]
-    ops = [str(value._op) for value in values]
+    ops, operands = links(values)
     if len(values) <= max_nodes:
         groups = [Group("", [k], 0) for k in range(len(values))]
     else:
@@ -107,8 +105,10 @@ def draw_dot(
     for number, group in enumerate(groups):
         members = [values[k] for k in group.members]
         folded = len(members) > 1
-        fields = _range_fields(group.title, members, precision) if folded else _fields(
-            members[0], precision
+        fields = (
+            _range_fields(group.title, members, precision)
+            if folded
+            else _fields(members[0], precision)
         )
         below = {group_of[one]: None for k in group.members for one in operands[k]}
         below.pop(number, None)

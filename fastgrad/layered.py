@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 BETWEEN_RANKS = 34.0
+WIDEST_GAP = 300.0
 BETWEEN_BOXES = 14.0
 LANE = 6.0  # the height of an edge that passes a rank
 ORDERINGS = 12  # sweeps over the ranks; more gain nothing on nets and random expressions
@@ -205,9 +206,12 @@ class _Ranked:
 
     def arrangement(self, across: list[float]) -> Arrangement:
         """Put the columns side by side."""
-        lefts, rights, right = [], [], -BETWEEN_RANKS
+        lefts, rights, right = [], [], 0.0
         for column in self.columns:
-            lefts.append(right + BETWEEN_RANKS)
+            climbs = [abs(across[k] - across[item]) for item in column for k in self.before[item]]
+            # Steep edges would lie upon each other.
+            gap = min(max(max(climbs) / 6, BETWEEN_RANKS), WIDEST_GAP) if climbs else 0.0
+            lefts.append(right + gap)
             right = lefts[-1] + max(self.sizes[item][0] for item in column)
             rights.append(right)
         middle = [(lefts[rank] + rights[rank]) / 2 for rank in self.rank]
@@ -224,7 +228,7 @@ class _Ranked:
                 routes.append((points, is_box))
         height = max((across[k] + size[1] / 2 for k, size in enumerate(self.sizes)), default=0.0)
         centers = list(zip(middle, across))[: self.boxes]
-        return Arrangement(max(right, 0.0), height, centers, routes)
+        return Arrangement(right, height, centers, routes)
 
 
 def _ranks(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
@@ -244,4 +248,3 @@ def _ranks(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
         if follows[box]:
             rank[box] = min(rank[end] for end in after[box]) - 1
     return rank
-

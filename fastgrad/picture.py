@@ -19,6 +19,7 @@ MARGIN = 8.0
 LONGEST = 40  # characters that are shown of a text
 HEAD = 7.0  # pixels of an arrow's head
 STYLE = 'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="12"'
+INK = 'stroke="#333333" text-anchor="middle"'
 FILLS = {"record": "#ffffff", "op": "#dbe9f9", "folded": "#f3efe0"}
 
 
@@ -68,7 +69,8 @@ def svg(nodes: list[Node], rankdir: str, note: str) -> str:
     '<svg xmlns="http://www.w3.org/2000/svg" widt'
     """
     down = rankdir == "TB"
-    boxes, edges, entrances, exits = [], [], [], []
+    boxes: list[_Box] = []
+    edges, entrances, exits = [], [], []
     for node in nodes:
         entrances.append(len(boxes))
         if node.op:
@@ -92,7 +94,7 @@ def svg(nodes: list[Node], rankdir: str, note: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_n(total_width)}" '
         f'height="{_n(total_height)}" viewBox="0 0 {_n(total_width)} {_n(total_height)}" {STYLE}>',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
-        f'<g transform="translate({_n(MARGIN)} {_n(MARGIN)})" stroke="#333333" text-anchor="middle">',
+        f'<g transform="translate({_n(MARGIN)} {_n(MARGIN)})" {INK}>',
         f'<path d="{"".join(lines)}" fill="none"/>',
         f'<path d="{"".join(heads)}" fill="#333333" stroke="none"/>',
         *(_box(box, size, _turned(at, down)) for box, size, at in zip(boxes, sizes, plan.centers)),
