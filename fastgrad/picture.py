@@ -16,7 +16,7 @@ CELL = 7.3  # pixels across a character of 12 pixels
 LINE = 24.0
 PADDING = 8.0
 MARGIN = 8.0
-LONGEST = 40  # characters that are shown of a text
+LONGEST = 48  # characters that are shown of a label or an operation
 HEAD = 7.0  # pixels of an arrow's head
 STYLE = 'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" font-size="12"'
 INK = 'stroke="#333333" text-anchor="middle"'
@@ -74,11 +74,11 @@ def svg(nodes: list[Node], rankdir: str, note: str) -> str:
     for node in nodes:
         entrances.append(len(boxes))
         if node.op:
-            boxes.append(_Box([node.op], "op", False))
+            boxes.append(_Box([_cut(node.op)], "op", False))
             edges.append((len(boxes) - 1, len(boxes)))
         exits.append(len(boxes))
         kind = "folded" if node.folded else "record"
-        boxes.append(_Box(node.fields, kind, down or node.folded))
+        boxes.append(_Box([_cut(text) for text in node.fields], kind, down or node.folded))
         edges += [(exits[one], entrances[-1]) for one in node.below]
     sizes = [box.size() for box in boxes]
     plan = arrange([_turned(size, down) for size in sizes], edges)
@@ -111,12 +111,12 @@ def plain(text: str) -> str:
 
 def width(text: str) -> float:
     """Pixels that a text takes in its box; 0 for no text."""
-    cells = [0 if combining(c) else 2 if east_asian_width(c) in "FW" else 1 for c in _cut(text)]
+    cells = [0 if combining(c) else 2 if east_asian_width(c) in "FW" else 1 for c in text]
     return CELL * sum(cells) + 2 * PADDING if text else 0.0
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST or " " in text else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _turned(point: Point, down: bool) -> Point:
@@ -155,7 +155,7 @@ def _box(box: _Box, size: Point, center: Point) -> str:
 
 def _text(text: str, x: float, y: float) -> str:
     # The baseline lies 4 pixels below the middle of lower-case letters and digits.
-    return f'<text x="{_n(x)}" y="{_n(y + 4)}" stroke="none">{escape(_cut(text))}</text>'
+    return f'<text x="{_n(x)}" y="{_n(y + 4)}" stroke="none">{escape(text)}</text>'
 
 
 def _route(points: list[Point], down: bool) -> tuple[str, str]:

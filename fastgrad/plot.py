@@ -217,8 +217,9 @@ def gradients(root_or_model: Value | Module, ax: "Axes | None" = None) -> "Axes"
     Returns
     -------
     matplotlib Axes
-        A histogram a layer, as a row of shades over the powers of ten of ``|grad|``. A row's name
-        says how many are 0 (many, row after row: dead relus) and how many nan or inf.
+        A histogram a layer, as a row of shades over the powers of ten of ``|grad|``, of those that
+        are not 0. A row's name says how many are 0 (many, row after row: dead relus), and how many
+        nan or inf.
 
     Raises
     ------
@@ -256,9 +257,9 @@ def gradients(root_or_model: Value | Module, ax: "Axes | None" = None) -> "Axes"
     every = np.concatenate(list(sizes.values()))
     first, last = (np.floor(every.min()), np.ceil(every.max())) if every.size else (-1.0, 1.0)
     edges = np.arange(first, max(last, first + 1) + 0.25, 0.5)
-    shares = [np.histogram(sizes[name], edges)[0] / len(row) for name, row in grads.items()]
+    shares = [np.histogram(row, edges)[0] / max(len(row), 1) for row in sizes.values()]
     mesh = ax.pcolormesh(edges, np.arange(len(grads) + 1), shares, cmap="Blues", vmin=0)
-    ax.figure.colorbar(mesh, ax=ax, label="share of the layer")
+    ax.figure.colorbar(mesh, ax=ax, label="share of those not 0")
     ax.set_yticks(np.arange(len(grads)) + 0.5, [_row_name(*one) for one in grads.items()])
     ax.invert_yaxis()
     ax.set(xlabel="log10 |grad|")
