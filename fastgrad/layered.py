@@ -19,8 +19,9 @@ BETWEEN_RANKS = 34.0
 WIDEST_GAP = 300.0
 BETWEEN_BOXES = 14.0
 LANE = 6.0  # the height of an edge that passes a rank
-ORDERINGS = 12  # sweeps over the ranks; more gain nothing on nets and random expressions
-FITTINGS = 16
+ORDERINGS = 12  # sweeps over the ranks at the most
+PATIENCE = 4  # sweeps without fewer crossings
+FITTINGS = 3
 
 Point = tuple[float, float]
 
@@ -121,15 +122,15 @@ class _Ranked:
 
     def order(self) -> None:
         """Permute the columns; the best permutation seen is kept."""
-        best, fewest = self.columns, self._crossings()
+        best, fewest, found = self.columns, self._crossings(), 0
         for sweep in range(ORDERINGS):
-            if not fewest:
+            if not fewest or sweep - found == PATIENCE:
                 break
             forward = sweep % 2 == 0
             self.columns = self._ordered(self.before if forward else self.after, forward)
             crossings = self._crossings()
             if crossings < fewest:
-                best, fewest = self.columns, crossings
+                best, fewest, found = self.columns, crossings, sweep
         self.columns = best
 
     def _ordered(self, neighbours: list[list[int]], forward: bool) -> list[list[int]]:
@@ -165,20 +166,19 @@ class _Ranked:
     def fit(self) -> list[float]:
         """Give each item its position across the ranks, from 0 on."""
         across = [0.0] * len(self.sizes)
-        for column in self.columns:
-            for item, position in zip(column, self._fit_column(column, across)):
-                across[item] = position
+        alone: list[list[int]] = [[] for _ in self.sizes]
         both = [near + far for near, far in zip(self.before, self.after)]
-        for fitting in range(FITTINGS):
-            forward = fitting % 2 == 1  # the last one too, so that chains come out straight
-            early = fitting < FITTINGS // 2
-            neighbours = both if early else self.before if forward else self.after
-            for column in self.columns if forward else reversed(self.columns):
-                wanted = list(across)
-                for item in column:
-                    near = neighbours[item]
-                    if near:
-                        wanted[item] = sum(across[other] for other in near) / len(near)
+        forward, backward = self.columns, self.columns[::-1]
+        passes = [(both, backward), (both, forward)] * FITTINGS
+        passes += [(self.after, backward), (self.before, forward)] * FITTINGS  # chains straight
+        for neighbours, columns in [(alone, forward), *passes]:
+            for column in columns:
+                wanted = [
+                    sum([across[other] for other in neighbours[item]]) / len(neighbours[item])
+                    if neighbours[item]
+                    else across[item]
+                    for item in column
+                ]
                 for item, position in zip(column, self._fit_column(column, wanted)):
                     across[item] = position
         top = min((across[k] - height / 2 for k, (_, height) in enumerate(self.sizes)), default=0)
@@ -191,9 +191,9 @@ class _Ranked:
                 offset += (self.sizes[column[k - 1]][1] + self.sizes[item][1]) / 2 + BETWEEN_BOXES
             offsets.append(offset)
         blocks: list[tuple[float, float, int]] = []  # mean, weight, items
-        for item, offset in zip(column, offsets):
+        for item, place, offset in zip(column, wanted, offsets):
             # Lanes weigh more, so that long edges are straight.
-            mean, weight, items = wanted[item] - offset, 1.0 if item < self.boxes else 4.0, 1
+            mean, weight, items = place - offset, 1.0 if item < self.boxes else 4.0, 1
             while blocks and blocks[-1][0] > mean:
                 other_mean, other_weight, others = blocks.pop()
                 mean = (mean * weight + other_mean * other_weight) / (weight + other_weight)

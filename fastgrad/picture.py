@@ -162,10 +162,17 @@ def _route(points: list[Point], down: bool) -> tuple[str, str]:
     """An arrow's line, and its head."""
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = points
     middle = (x1 + x2) / 2
-    curve = [(x0, y0), (x1, y1), (middle, y1), (middle, y2), (x2, y2), (x3, y3)]
-    start, leave, bend, back, enter, end = (
-        " ".join(map(_n, _turned(point, down))) for point in curve
-    )
+    bends = [(x1, y1), (middle, y1), (middle, y2), (x2, y2)]
+    start, end = _place((x0, y0), down), _place((x3, y3), down)
+    curve = ""
+    if y1 != y2:
+        leave, bend, back, enter = (_place(point, down) for point in bends)
+        curve = f"L{leave}C{bend} {back} {enter}"
     head = [(x3, y3), (x3 - HEAD, y3 - HEAD / 2), (x3 - HEAD, y3 + HEAD / 2)]
-    corners = " ".join(_n(number) for point in head for number in _turned(point, down))
-    return f"M{start}L{leave}C{bend} {back} {enter}L{end}", f"M{corners}Z"
+    corners = " ".join(_place(point, down) for point in head)
+    return f"M{start}{curve}L{end}", f"M{corners}Z"
+
+
+def _place(point: Point, down: bool) -> str:
+    x, y = _turned(point, down)
+    return f"{_n(x)} {_n(y)}"

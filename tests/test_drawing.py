@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import get_data_path
 from matplotlib.ft2font import FT2Font
+from oracles import notebook_trace, readme_example
 
 import fastgrad
 from fastgrad import Value, functional, nn
@@ -32,20 +33,6 @@ from fastgrad.look import reached
 from fastgrad.picture import PADDING, plain, width
 
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-def notebook_trace(root):
-    nodes, edges = set(), set()
-
-    def build(v):
-        if v not in nodes:
-            nodes.add(v)
-            for child in v._prev:
-                edges.add((child, v))
-                build(child)
-
-    build(root)
-    return nodes, edges
 
 
 def notebook_draw_dot(root, rankdir="LR"):
@@ -68,18 +55,7 @@ def neuron(Value, nn):
 
 
 def readme(Value, nn):
-    """The example of micrograd's README, of 39 nodes."""
-    a, b = Value(-4.0), Value(2.0)
-    c, d = a + b, a * b + b**3
-    c += c + 1
-    c += 1 + c + (-a)
-    d += d * 2 + (b + a).relu()
-    d += 3 * d + (b - a).relu()
-    e = c - d
-    f = e**2
-    g = f / 2.0
-    g += 10.0 / f
-    return g
+    return readme_example(Value)[-1]
 
 
 def shared(Value, nn):
