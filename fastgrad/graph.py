@@ -96,6 +96,7 @@ def draw_dot(
             raise ValueError(f"expected {name} to be at least 0, got {number}")
     values = reached(root)
     ops, operands = links(values)
+    ops = [plain(op) for op in ops]
     if len(values) <= max_nodes:
         groups = [Group("", [k], 0) for k in range(len(values))]
     else:
@@ -141,12 +142,13 @@ class Drawing:
         """str: the picture in graphviz's language, DOT."""
         label = f"label={_quoted(self.note)} " if self.note else ""
         lines = ["digraph {", f"\tgraph [{label}rankdir={self._rankdir}]"]
-        names = [f"{k}{node.op}" for k, node in enumerate(self._nodes)]
+        ops = [node.op.replace("\\", "\\\\") for node in self._nodes]
+        names = [f"{k}{op}" for k, op in enumerate(ops)]
         for k, node in enumerate(self._nodes):
             record = _quoted(f"{{ {' | '.join(map(_escaped, node.fields))} }}")
             lines.append(f"\t{k} [label={record} shape=record]")
             if node.op:
-                lines.append(f"\t{_quoted(names[k])} [label={_quoted(node.op)}]")
+                lines.append(f"\t{_quoted(names[k])} [label={_quoted(ops[k])}]")
                 lines.append(f"\t{_quoted(names[k])} -> {k}")
         for k, node in enumerate(self._nodes):
             lines += [f"\t{one} -> {_quoted(names[k])}" for one in node.below]

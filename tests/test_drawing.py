@@ -127,6 +127,12 @@ def test_record_characters_in_labels_are_escaped():
     assert '[label="{ a\\{b\\}\\|\\<c\\>\\"\\\\  | data' in draw_dot(x).source
 
 
+def test_any_name_of_an_operation_is_drawn():
+    drawing = draw_dot(Value(1.0, (Value(2.0),), '<"\x00\\'))
+    assert '[label="<\\" \\\\"]' in drawing.source
+    assert '<" \\' in [element.text for element in parsed(drawing).iter(f"{SVG}text")]
+
+
 def test_labels_of_dead_handles_are_drawn_and_stay():
     def f(x):
         inner = x * 2
