@@ -8,6 +8,8 @@
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
+- ``draw_dot(root)`` draws a graph, ``tape_table(root)`` lists it, ``backward_steps(root)`` runs
+  its reverse sweep step by step, and ``plot`` has plots of models, trainings and gradients;
 - ``install()`` makes ``import micrograd`` give fastgrad in this process, and so does
   ``%load_ext fastgrad`` in Jupyter;
 - ``python -m fastgrad script.py`` runs a script that way, unchanged, also one that carries its
@@ -24,7 +26,9 @@ from fastgrad.redirect import install
 from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
-    from fastgrad import nn, optim
+    from fastgrad import nn, optim, plot
+    from fastgrad.graph import draw_dot
+    from fastgrad.listing import backward_steps, tape_table
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
     from fastgrad.saving import load, save
 
@@ -32,8 +36,10 @@ __all__ = [
     "Program",
     "TraceError",
     "Value",
+    "backward_steps",
     "compile",
     "detect_anomaly",
+    "draw_dot",
     "functional",
     "get_num_threads",
     "install",
@@ -41,24 +47,29 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "plot",
     "save",
     "set_num_threads",
+    "tape_table",
 ]
 __version__ = "0.1.0"
 
-# These need NumPy, whose import a plain script shall not wait for.
+# These need NumPy or are seldom used: a plain script shall not wait for their import.
 _LATER = {
     "Program": "fastgrad.program",
+    "backward_steps": "fastgrad.listing",
     "compile": "fastgrad.program",
+    "draw_dot": "fastgrad.graph",
     "get_num_threads": "fastgrad.program",
     "load": "fastgrad.saving",
     "save": "fastgrad.saving",
     "set_num_threads": "fastgrad.program",
+    "tape_table": "fastgrad.listing",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("nn", "optim"):
+    if name in ("nn", "optim", "plot"):
         return importlib.import_module(f"fastgrad.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'fastgrad' has no attribute {name!r}")

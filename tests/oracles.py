@@ -128,6 +128,38 @@ class LectureValue:
         return f"Value(data={self.data}, grad={self.grad})"
 
 
+def notebook_trace(root):
+    """`trace` of micrograd's trace_graph.ipynb."""
+    nodes, edges = set(), set()
+
+    def build(v):
+        if v not in nodes:
+            nodes.add(v)
+            for child in v._prev:
+                edges.add((child, v))
+                build(child)
+
+    build(root)
+    return nodes, edges
+
+
+def readme_example(cls):
+    """The example of micrograd's README, of 39 nodes: its leaves a and b, and its root."""
+    a = cls(-4.0)
+    b = cls(2.0)
+    c = a + b
+    d = a * b + b**3
+    c += c + 1
+    c += 1 + c + (-a)
+    d += d * 2 + (b + a).relu()
+    d += 3 * d + (b - a).relu()
+    e = c - d
+    f = e**2
+    g = f / 2.0
+    g += 10.0 / f
+    return a, b, g
+
+
 class SlottedValue:
     """microgpt's Value: children and the local gradients at construction, no closures."""
 

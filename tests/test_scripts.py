@@ -9,7 +9,15 @@ import random
 import numpy as np
 import pytest
 from micrograd.engine import Value as MicrogradValue
-from oracles import LectureValue, SlottedValue, close, nodes_of, same_number
+from oracles import (
+    LectureValue,
+    SlottedValue,
+    close,
+    nodes_of,
+    notebook_trace,
+    readme_example,
+    same_number,
+)
 
 from fastgrad.engine import Value
 
@@ -101,21 +109,8 @@ def test_gradients_set_by_hand_are_read_back():
 
 
 def test_draw_dot_trace_sees_each_node_once():
-    def trace(root):
-        nodes, edges = set(), set()
-
-        def build(v):
-            if v not in nodes:
-                nodes.add(v)
-                for child in v._prev:
-                    edges.add((child, v))
-                    build(child)
-
-        build(root)
-        return nodes, edges
-
     def drawing(root):
-        nodes, edges = trace(root)
+        nodes, edges = notebook_trace(root)
         boxes = sorted((n.label, n._op, f"{n.data:.4f}", f"{n.grad:.4f}") for n in nodes)
         uids = {str(id(n)) for n in nodes}
         arrows = sorted((a.label, b.label + b._op) for a, b in edges)
@@ -126,18 +121,7 @@ def test_draw_dot_trace_sees_each_node_once():
 
 def test_readme_example_of_micrograd():
     def script(cls):
-        a = cls(-4.0)
-        b = cls(2.0)
-        c = a + b
-        d = a * b + b**3
-        c += c + 1
-        c += 1 + c + (-a)
-        d += d * 2 + (b + a).relu()
-        d += 3 * d + (b - a).relu()
-        e = c - d
-        f = e**2
-        g = f / 2.0
-        g += 10.0 / f
+        a, b, g = readme_example(cls)
         g.backward()
         return f"{g.data:.4f} {a.grad:.4f} {b.grad:.4f}"
 

@@ -1,0 +1,6 @@
+"""Types of what Python sees of ``look.pyx``."""
+
+from fastgrad.value import Value
+
+def reached(root: object) -> list[Value]: ...
+def slots_of(values: list[Value]) -> list[int]: ...
