@@ -5,6 +5,7 @@
 - ``functional`` has the functions of several values (softmax, losses, ...), each as one C call;
 - ``optim`` has optimizers whose step is one C call, schedules of their rate, and clipping;
 - ``save(obj, path)`` and ``load(path)`` keep models' and optimizers' states in a file;
+- ``fit(model, X, Y)`` trains a model over minibatches, with checkpoints to go on from;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
@@ -25,6 +26,7 @@ from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
     from fastgrad import nn, optim
+    from fastgrad.fitting import fit
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
     from fastgrad.saving import load, save
 
@@ -34,6 +36,7 @@ __all__ = [
     "Value",
     "compile",
     "detect_anomaly",
+    "fit",
     "functional",
     "get_num_threads",
     "install",
@@ -50,6 +53,7 @@ __version__ = "0.1.0"
 _LATER = {
     "Program": "fastgrad.program",
     "compile": "fastgrad.program",
+    "fit": "fastgrad.fitting",
     "get_num_threads": "fastgrad.program",
     "load": "fastgrad.saving",
     "save": "fastgrad.saving",
