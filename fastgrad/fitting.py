@@ -27,6 +27,7 @@ from fastgrad.saving import load, save
 from fastgrad.schedules import check_whole
 from fastgrad.states import mismatches
 
+MEASURED = 500  # training samples, at most: all may take a third of an epoch
 History: TypeAlias = dict[str, list[float]]
 _Samples: TypeAlias = tuple[np.ndarray, np.ndarray]
 _Hits: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -97,8 +98,8 @@ def fit(
     dict of str to list of float
         A number an epoch: ``"loss"``, the mean over the epoch's batches, each before its step;
         ``"lr"``; with validation data ``"validation_loss"``; for labels by name of the loss
-        ``"validation_accuracy"``, or without validation data ``"accuracy"``, from 0 to 1 and after
-        the epoch.
+        ``"validation_accuracy"``, or without validation data ``"accuracy"``, of at most 500
+        samples drawn at random: from 0 to 1 and after the epoch.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def fit(
     if clip_norm is not None:
         checked(clip_norm, "clip_norm", "clip_norm")
     data, held_out = _divide(X, Y, validation, seed)
-    task = _Task(model, loss, data, held_out)
+    task = _Task(model, loss, data, held_out, are_labels=np.asarray(Y).dtype.kind in "iub")
     run = _Run(task, task.optimizer(optimizer, schedule), schedule, batch_size, clip_norm, seed)
     keeps_best = patience is not None or checkpoint is not None
     if checkpoint is not None:
@@ -172,6 +173,7 @@ class _Task:
         loss: str | Callable[..., Value] | None,
         data: _Samples,
         held_out: _Samples | None,
+        are_labels: bool,
     ) -> None:
         self.data, self.held_out = data, held_out
         self.predict: Program | None = None
@@ -183,7 +185,7 @@ class _Task:
             for samples in filter(None, (data, held_out)):
                 model(*samples)  # what it refuses, it shall refuse now
         elif isinstance(model, Module):
-            self._compile(model, loss)
+            self._compile(model, loss, are_labels)
         else:
             raise TypeError(
                 f"fit needs an nn.Module or a compiled program, got {type(model).__name__} "
@@ -194,10 +196,11 @@ class _Task:
         # Kept, as train() looks for them among all Values, which takes as long as some epochs.
         self.modules = [part for part in parts if isinstance(part, Module)]
 
-    def _compile(self, model: Any, loss: str | Callable[..., Value] | None) -> None:
-        labels = self.data[1]
+    def _compile(
+        self, model: Any, loss: str | Callable[..., Value] | None, are_labels: bool
+    ) -> None:
         if loss is None:
-            loss = "cross_entropy" if labels.dtype.kind in "iub" and labels.ndim == 1 else "mse"
+            loss = "cross_entropy" if are_labels else "mse"
         if not callable(loss) and loss not in _LOSSES:
             raise ValueError(
                 f"loss must be one of {', '.join(_LOSSES)} or a function of output and target, "
@@ -242,9 +245,9 @@ class _Task:
         for part in self.modules:
             part.training = training
 
-    def measure(self) -> dict[str, float]:
-        """What the history tells beside the loss."""
-        figures, (x, y), prefix = {}, self.data, ""
+    def measure(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        """What the history tells beside the loss: of these samples, unless some are held out."""
+        figures, prefix = {}, ""
         if self.held_out is not None:
             (x, y), prefix = self.held_out, "validation_"
             figures["validation_loss"] = float(self.program(x, y).mean())
@@ -285,15 +288,16 @@ class _Run:
         task, (X, Y) = self.task, self.task.data
         # Not of the seed alone: that is the order in which samples were held out.
         order = np.random.default_rng((self.seed, self.epoch + 1)).permutation(len(X))
+        X, Y = X[order], Y[order]  # all at once, which takes less time than batch by batch
         lr, total = self.optimizer.lr, 0.0
         task.set_mode(training=True)
         for start in range(0, len(X), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            total += len(rows) * self.step(X[rows], Y[rows])
+            x, y = X[start : start + self.batch_size], Y[start : start + self.batch_size]
+            total += len(x) * self.step(x, y)
             if bar is not None:
                 bar.update()
         task.set_mode(training=False)
-        figures = {"loss": total / len(X), "lr": lr, **task.measure()}
+        figures = {"loss": total / len(X), "lr": lr, **task.measure(X[:MEASURED], Y[:MEASURED])}
         for name, figure in figures.items():
             if not math.isfinite(figure):
                 raise FloatingPointError(
@@ -381,7 +385,7 @@ class _Parameters(Module):
 
 
 def _samples(X: Any, Y: Any, where: str) -> _Samples:
-    """X and Y as arrays of as many samples; labels stay ints."""
+    """X and Y as arrays of as many samples."""
     samples, targets = numbers_of(X, f"{where}X"), numbers_of(Y, f"{where}Y")
     for name, array in ("X", samples), ("Y", targets):
         if array.ndim == 0:
@@ -397,7 +401,7 @@ def _samples(X: Any, Y: Any, where: str) -> _Samples:
         finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if not finite.all():
             raise ValueError(f"{where}{name} is not finite in sample {finite.argmin()}")
-    return samples, np.asarray(Y)
+    return samples, targets
 
 
 def _divide(X: Any, Y: Any, validation: Any, seed: int) -> tuple[_Samples, _Samples | None]:
@@ -455,7 +459,7 @@ def _check_targets(loss: str, shape: tuple[int, ...], targets: np.ndarray) -> No
     if wrong.any():
         k = wrong.argmax()
         raise ValueError(
-            f"the label of sample {k} is out of range: got {targets[k]}, expected {expected}"
+            f"the label of sample {k} is out of range: got {targets[k]:g}, expected {expected}"
         )
 
 
