@@ -110,6 +110,10 @@ def fit(
         If X and Y differ in length, are empty or not finite; labels, shapes or a number are out of
         range; there are no parameters, or the optimizer has others; or the checkpoint is damaged
         or another run's. Nothing has been changed then.
+    IndexError
+        If a label is out of range for a program. Nothing has been changed then either.
+    OSError
+        If the checkpoint cannot be read or written.
     FloatingPointError
         If a loss is not finite any more. The checkpoint is that of the epoch before.
 
@@ -182,8 +186,6 @@ class _Task:
             if loss is not None:
                 raise TypeError(f"a program gives the loss itself, got loss={loss!r:.60} beside it")
             self.loss, self.program = model.__name__, model
-            for samples in filter(None, (data, held_out)):
-                model(*samples)  # what it refuses, it shall refuse now
         elif isinstance(model, Module):
             self._compile(model, loss, are_labels)
         else:
@@ -191,6 +193,13 @@ class _Task:
                 f"fit needs an nn.Module or a compiled program, got {type(model).__name__} "
                 f"{model!r:.60}: fastgrad.compile makes a program of a function of x and y"
             )
+        for samples in filter(None, (data, held_out)):
+            losses = self.program(*samples)  # what it refuses, it shall refuse now
+            if losses.ndim != 1:
+                raise ValueError(
+                    f"fit needs one number a sample, {self.loss} gives {losses.shape[1:]}: return "
+                    "one Value, say the mean"
+                )
         self.module = model if isinstance(model, Module) else _Parameters(model.parameters)
         parts = (part.thing for part in _walk(self.module, "", ()))
         # Kept, as train() looks for them among all Values, which takes as long as some epochs.
@@ -210,10 +219,10 @@ class _Task:
         self.loss = getattr(loss, "__name__", type(loss).__name__) if callable(loss) else loss
         self.program = compile(lambda x, y: function(model(x), y))
         self.predict, self.hits = compile(model), hits
-        shape = self.predict(self.data[0][:1]).shape[1:]
-        for _, targets in filter(None, (self.data, self.held_out)):
-            _check_targets(self.loss, shape, targets)
-        self.program(*(array[:1] for array in self.data))  # traced, it knows its parameters
+        if isinstance(loss, str):
+            shape = self.predict(self.data[0][:1]).shape[1:]
+            for _, targets in filter(None, (self.data, self.held_out)):
+                _check_targets(loss, shape, targets)
 
     def optimizer(
         self, optimizer: optim.Optimizer | None, schedule: optim.LRScheduler | None
@@ -398,7 +407,7 @@ def _samples(X: Any, Y: Any, where: str) -> _Samples:
     if len(samples) == 0:
         raise ValueError(f"{where}X and Y have no samples")
     for name, array in ("X", samples), ("Y", targets):
-        finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if not finite.all():
             raise ValueError(f"{where}{name} is not finite in sample {finite.argmin()}")
     return samples, targets
@@ -445,21 +454,19 @@ def _check_targets(loss: str, shape: tuple[int, ...], targets: np.ndarray) -> No
             )
         wrong = (targets < 0) | (targets >= shape[0]) | (targets != np.floor(targets))
         expected = f"whole numbers from 0 to {shape[0] - 1}, as the model has {shape[0]} outputs"
-    elif loss in _LOSSES:
+    else:
         if targets.shape[1:] != shape:
             raise ValueError(
                 f"{loss} needs targets of the shape of an output, {shape}, got {targets.shape[1:]}"
             )
-        if loss != "hinge":
+        if loss == "mse":
             return
-        wrong = abs(targets.reshape(len(targets), -1)).min(axis=1) != 1
+        wrong = (abs(targets) != 1).any(axis=tuple(range(1, targets.ndim)))
         expected = "-1 or 1"
-    else:
-        return
     if wrong.any():
         k = wrong.argmax()
         raise ValueError(
-            f"the label of sample {k} is out of range: got {targets[k]:g}, expected {expected}"
+            f"the label of sample {k} is out of range: got {targets[k].tolist()}, expected {expected}"
         )
 
 

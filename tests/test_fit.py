@@ -316,7 +316,7 @@ def test_labels_out_of_range(label):
     labels = LABELS.copy()
     labels[40] = label
     expected = (
-        f"the label of sample 40 is out of range: got {label}, expected whole numbers from 0 to 2, "
+        f"the label of sample 40 is out of range: got {label}.0, expected whole numbers from 0 to 2, "
         "as the model has 3 outputs"
     )
     assert raised(ValueError, X, labels) == expected
@@ -343,6 +343,10 @@ def test_targets_that_do_not_suit_the_loss():
     )
     assert raised(ValueError, X, LABELS, model=nn.MLP(3, [1]), loss="hinge").endswith(
         "expected -1 or 1"
+    )
+    model = nn.MLP(3, [2])
+    assert raised(ValueError, X, [[1, -1], [1, 0]] * 22 + [[1, 1]], model=model, loss="hinge") == (
+        "the label of sample 1 is out of range: got [1.0, 0.0], expected -1 or 1"
     )
 
 
@@ -403,7 +407,7 @@ def test_bad_models():
         "a program gives the loss itself, got loss='mse' beside it"
     )
     w = Value(1.0)
-    with pytest.raises(ValueError, match="backward needs one number a sample"):
+    with pytest.raises(ValueError, match=r"fit needs one number a sample, <lambda> gives \(2,\)"):
         fit(fastgrad.compile(lambda x, y: [w * y, w]))
     assert w.data == 1.0
 
