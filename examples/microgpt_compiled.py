@@ -3,6 +3,8 @@
     python examples/microgpt_compiled.py
     python examples/microgpt_compiled.py --steps 1000
 
+If matplotlib is there it draws the losses too, into microgpt.png.
+
 Here is what differs. A program gets a name as numbers that are others at each run, so the code
 cannot look at them: an embedding is chosen by `functional.take`, and softmax, whose highest logit
 is another one for each name, is `functional.softmax`. The function is traced once for each length
@@ -12,8 +14,10 @@ first hundred steps.
 The parameters are ordinary Values. So names are made up by microgpt.py's own code, on this model.
 """
 
+import importlib.util
 import math
 import random
+import statistics
 from itertools import pairwise
 
 from microgpt import BLOCK, HEADS, NAMES, WIDTH, add, dot, linear, main, tokenise
@@ -78,5 +82,29 @@ def train(model, steps):
         yield loss
 
 
+def draw(path, losses):
+    """Each name's loss, and the mean of the fifty before it."""
+    from matplotlib.figure import Figure
+
+    steps = range(1, len(losses) + 1)
+    means = [statistics.fmean(losses[max(0, step - 50) : step]) for step in steps]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, losses, ".", markersize=3, color="tab:gray", label="one name")
+    axes.plot(steps, means, color="tab:red", label="mean of 50")
+    axes.set(title="microgpt", xlabel="step", ylabel="loss, nats a letter")
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
 if __name__ == "__main__":
-    main(train)
+    losses = []
+
+    def train_and_note(model, steps):
+        for loss in train(model, steps):
+            losses.append(loss)
+            yield loss
+
+    main(train_and_note)
+    if importlib.util.find_spec("matplotlib"):
+        draw("microgpt.png", losses)

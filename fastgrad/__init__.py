@@ -5,6 +5,7 @@
 - ``functional`` has the functions of several values (softmax, losses, ...), each as one C call;
 - ``optim`` has optimizers whose step is one C call, schedules of their rate, and clipping;
 - ``save(obj, path)`` and ``load(path)`` keep models' and optimizers' states in a file;
+- ``fit(model, X, Y)`` trains a model over minibatches, with checkpoints to go on from;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
@@ -27,6 +28,7 @@ from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
     from fastgrad import nn, optim, plot
+    from fastgrad.fitting import fit
     from fastgrad.graph import draw_dot
     from fastgrad.listing import backward_steps, tape_table
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
@@ -40,6 +42,7 @@ __all__ = [
     "compile",
     "detect_anomaly",
     "draw_dot",
+    "fit",
     "functional",
     "get_num_threads",
     "install",
@@ -60,6 +63,7 @@ _LATER = {
     "backward_steps": "fastgrad.listing",
     "compile": "fastgrad.program",
     "draw_dot": "fastgrad.graph",
+    "fit": "fastgrad.fitting",
     "get_num_threads": "fastgrad.program",
     "load": "fastgrad.saving",
     "save": "fastgrad.saving",

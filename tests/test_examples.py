@@ -30,6 +30,57 @@ def test_moons(tmp_path):
     assert len(lines) == 22
 
 
+def start(script, folder, *options):
+    command = [sys.executable, str(EXAMPLES / script), *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+
+
+def run(script, folder, *options):
+    """What an example prints."""
+    return start(script, folder, *options).stdout
+
+
+def test_moons_compiled(tmp_path):
+    lines = run("moons_compiled.py", tmp_path).splitlines()
+    eager, compiled = (re.search(r"loss (\S+), accuracy (\d+)%", line) for line in lines)
+    assert eager[0] == compiled[0]
+    assert int(eager[2]) >= 95
+
+
+def test_xor(tmp_path):
+    lines = run("xor.py", tmp_path).splitlines()
+    assert lines[1:] == ["0 xor 0 = 0", "0 xor 1 = 1", "1 xor 0 = 1", "1 xor 1 = 0"]
+
+
+def test_digits(tmp_path):
+    """With a checkpoint that is complete the second run only loads it."""
+    options = ("--checkpoint", "digits.npz")
+    ends = [run("digits.py", tmp_path, *options).splitlines()[-1] for _ in range(2)]
+    assert ends[0] == ends[1]
+    assert float(re.match(r"test accuracy (\d+\.\d)%", ends[0])[1]) >= 97
+
+
+def test_regression(tmp_path):
+    out = run("regression.py", tmp_path)
+    assert float(re.search(r"off the true curve by (\S+)", out)[1]) < 0.1
+    assert (tmp_path / "regression.png").stat().st_size > 10_000
+
+
+def test_curve_fit_scipy(tmp_path):
+    rows = re.findall(r"(\S+) \(true: (\S+)\)", run("curve_fit_scipy.py", tmp_path))
+    assert len(rows) == 4
+    for fitted, true in rows:
+        assert float(fitted) == pytest.approx(float(true), abs=0.05)
+
+
+def test_custom_op(tmp_path):
+    out = run("custom_op.py", tmp_path)
+    gradient, difference = re.search(r"gradient (\S+), finite difference (\S+)", out).groups()
+    assert gradient == difference
+    distance, exactly = re.search(r"distance (\S+) m, exactly (\S+) m", out).groups()
+    assert float(distance) == pytest.approx(float(exactly), abs=0.1)
+
+
 # ---- microgpt
 
 IMPORT = "from fastgrad.engine import Value\n"
@@ -111,9 +162,8 @@ def test_microgpt_learns():
     assert statistics.fmean(losses[-5:]) < statistics.fmean(losses[:5]) - 0.3
 
 
-def run_microgpt(*options, script="microgpt.py"):
-    command = [sys.executable, str(EXAMPLES / script), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
+def run_microgpt(*options, script="microgpt.py", folder=None):
+    return start(script, folder, *options)
 
 
 def test_microgpt_prints_the_same_each_time():
@@ -127,10 +177,11 @@ def test_microgpt_prints_the_same_each_time():
     assert re.fullmatch(r"ms a step: \d+\.\d\n", done.stderr)
 
 
-def test_microgpt_compiled_prints_the_same():
+def test_microgpt_compiled_prints_the_same(tmp_path):
     options = ("--steps", "25", "--samples", "4", "--seed", "7")
-    done = run_microgpt(*options, script="microgpt_compiled.py")
+    done = run_microgpt(*options, script="microgpt_compiled.py", folder=tmp_path)
     assert done.stdout == run_microgpt(*options).stdout
+    assert (tmp_path / "microgpt.png").stat().st_size > 10_000
     assert re.fullmatch(r"ms a step: \d+\.\d\n", done.stderr)
 
 
