@@ -64,7 +64,9 @@ class Docstrings(griffe.Extension):
     """Give what is known from a stub the docstring that its compiled module has."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        if obj.filepath.suffix != ".pyi" or obj.is_attribute or obj.name == "__init__":
+        if obj.filepath.suffix != ".pyi" or obj.name == "__init__":
+            return
+        if obj.is_attribute and "property" not in obj.labels:
             return
         found = importlib.import_module(obj.module.path)
         for name in obj.path.removeprefix(obj.module.path).split(".")[1:]:
