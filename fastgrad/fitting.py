@@ -466,7 +466,8 @@ def _check_targets(loss: str, shape: tuple[int, ...], targets: np.ndarray) -> No
     if wrong.any():
         k = wrong.argmax()
         raise ValueError(
-            f"the label of sample {k} is out of range: got {targets[k].tolist()}, expected {expected}"
+            f"the label of sample {k} is out of range: got {targets[k].tolist()}, "
+            f"expected {expected}"
         )
 
 

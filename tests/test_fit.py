@@ -316,8 +316,8 @@ def test_labels_out_of_range(label):
     labels = LABELS.copy()
     labels[40] = label
     expected = (
-        f"the label of sample 40 is out of range: got {label}.0, expected whole numbers from 0 to 2, "
-        "as the model has 3 outputs"
+        f"the label of sample 40 is out of range: got {label}.0, expected whole numbers from 0 "
+        "to 2, as the model has 3 outputs"
     )
     assert raised(ValueError, X, labels) == expected
     assert raised(ValueError, X, LABELS, validation=(X, labels)) == expected
