@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,21 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.fixture
+def own_micrograd():
+    """A page may call fastgrad.install(); other tests want the real micrograd."""
+
+    def take():
+        names = [name for name in sys.modules if name.split(".")[0] == "micrograd"]
+        return {name: sys.modules.pop(name) for name in names}
+
+    before = take()
+    yield
+    take()
+    sys.modules.update(before)
+
+
+@pytest.mark.usefixtures("own_micrograd")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run(page, tmp_path, monkeypatch):
     """A page is one session, in a folder of its own; blocks without a prompt are run as scripts."""
