@@ -18,18 +18,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastgrad import functional, optim
-from fastgrad.batch import numbers_of
 from fastgrad.engine import Value
-from fastgrad.module import Module, _walk
+from fastgrad.module import Module
 from fastgrad.optimizer import checked
 from fastgrad.program import Program, compile
+from fastgrad.samples import Samples, check_targets, divide
 from fastgrad.saving import load, save
 from fastgrad.schedules import check_whole
 from fastgrad.states import mismatches
 
 MEASURED = 500  # training samples, at most: all may take a third of an epoch
 History: TypeAlias = dict[str, list[float]]
-_Samples: TypeAlias = tuple[np.ndarray, np.ndarray]
 _Hits: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _LOSSES: dict[str, tuple[Callable[..., Value], _Hits | None]] = {
@@ -142,7 +141,7 @@ def fit(
         check_whole("patience", patience, 1)
     if clip_norm is not None:
         checked(clip_norm, "clip_norm", "clip_norm")
-    data, held_out = _divide(X, Y, validation, seed)
+    data, held_out = divide(X, Y, validation, seed)
     task = _Task(model, loss, data, held_out, are_labels=np.asarray(Y).dtype.kind in "iub")
     run = _Run(task, task.optimizer(optimizer, schedule), schedule, batch_size, clip_norm, seed)
     keeps_best = patience is not None or checkpoint is not None
@@ -175,8 +174,8 @@ class _Task:
         self,
         model: Module | Program,
         loss: str | Callable[..., Value] | None,
-        data: _Samples,
-        held_out: _Samples | None,
+        data: Samples,
+        held_out: Samples | None,
         are_labels: bool,
     ) -> None:
         self.data, self.held_out = data, held_out
@@ -201,9 +200,8 @@ class _Task:
                     "one Value, say the mean"
                 )
         self.module = model if isinstance(model, Module) else _Parameters(model.parameters)
-        parts = (part.thing for part in _walk(self.module, "", ()))
         # Kept, as train() looks for them among all Values, which takes as long as some epochs.
-        self.modules = [part for part in parts if isinstance(part, Module)]
+        self.modules = list(self.module.modules())
 
     def _compile(
         self, model: Any, loss: str | Callable[..., Value] | None, are_labels: bool
@@ -222,7 +220,7 @@ class _Task:
         if isinstance(loss, str):
             shape = self.predict(self.data[0][:1]).shape[1:]
             for _, targets in filter(None, (self.data, self.held_out)):
-                _check_targets(loss, shape, targets)
+                check_targets(loss, shape, targets)
 
     def optimizer(
         self, optimizer: optim.Optimizer | None, schedule: optim.LRScheduler | None
@@ -388,87 +386,6 @@ class _Parameters(Module):
 
     def parameters(self) -> list[Value]:
         return self.values
-
-
-# ---- what goes in
-
-
-def _samples(X: Any, Y: Any, where: str) -> _Samples:
-    """X and Y as arrays of as many samples."""
-    samples, targets = numbers_of(X, f"{where}X"), numbers_of(Y, f"{where}Y")
-    for name, array in ("X", samples), ("Y", targets):
-        if array.ndim == 0:
-            raise ValueError(f"{where}{name} must be an array of samples, got the number {array}")
-    if len(samples) != len(targets):
-        raise ValueError(
-            f"{where}X has {len(samples)} samples, {where}Y has {len(targets)}: expected a target "
-            "for each sample"
-        )
-    if len(samples) == 0:
-        raise ValueError(f"{where}X and Y have no samples")
-    for name, array in ("X", samples), ("Y", targets):
-        finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
-        if not finite.all():
-            raise ValueError(f"{where}{name} is not finite in sample {finite.argmin()}")
-    return samples, targets
-
-
-def _divide(X: Any, Y: Any, validation: Any, seed: int) -> tuple[_Samples, _Samples | None]:
-    """What to train on, and what is held out."""
-    X, Y = _samples(X, Y, "")
-    if validation is None:
-        return (X, Y), None
-    if isinstance(validation, tuple) and len(validation) == 2:
-        held_out = _samples(*validation, "validation ")
-        for name, own, other in zip("XY", (X, Y), held_out):
-            if own.shape[1:] != other.shape[1:]:
-                raise ValueError(
-                    f"samples of validation {name} have the shape {other.shape[1:]}, expected "
-                    f"{own.shape[1:]}, that of {name}"
-                )
-        return (X, Y), held_out
-    if isinstance(validation, bool) or not isinstance(validation, (int, float)):
-        raise TypeError(
-            "validation must be a share of the samples or a pair (X, Y), got "
-            f"{type(validation).__name__} {validation!r:.60}"
-        )
-    count = round(validation * len(X)) if 0 < validation < 1 else 0
-    if not 0 < count < len(X):
-        raise ValueError(
-            f"validation={validation} holds none of {len(X)} samples out, or all: expected a share "
-            "between 0 and 1"
-        )
-    order = np.random.default_rng(seed).permutation(len(X))
-    held, kept = order[:count], order[count:]
-    return (X[kept], Y[kept]), (X[held], Y[held])
-
-
-def _check_targets(loss: str, shape: tuple[int, ...], targets: np.ndarray) -> None:
-    """Raise unless they are what a loss compares an output of this shape with."""
-    if loss == "cross_entropy":
-        if len(shape) != 1 or targets.ndim != 1:
-            raise ValueError(
-                f"cross_entropy needs a row of outputs, one for each class, and a label a sample, "
-                f"got outputs of shape {shape} and targets of shape {targets.shape[1:]}: choose "
-                "loss='mse', or 'hinge' for labels -1 and 1, or widen the last layer"
-            )
-        wrong = (targets < 0) | (targets >= shape[0]) | (targets != np.floor(targets))
-        expected = f"whole numbers from 0 to {shape[0] - 1}, as the model has {shape[0]} outputs"
-    else:
-        if targets.shape[1:] != shape:
-            raise ValueError(
-                f"{loss} needs targets of the shape of an output, {shape}, got {targets.shape[1:]}"
-            )
-        if loss == "mse":
-            return
-        wrong = (abs(targets) != 1).any(axis=tuple(range(1, targets.ndim)))
-        expected = "-1 or 1"
-    if wrong.any():
-        k = wrong.argmax()
-        raise ValueError(
-            f"the label of sample {k} is out of range: got {targets[k].tolist()}, "
-            f"expected {expected}"
-        )
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -170,6 +170,24 @@ class Module:
             for value, number in zip(one.values, numbers[name]):
                 value.data = number
 
+    def modules(self) -> Iterator["Module"]:
+        """Give this module and all that are parts of it, each once.
+
+        The neurons of a layer whose weights are a matrix are no parts, but its rows.
+
+        Yields
+        ------
+        Module
+
+        Examples
+        --------
+        >>> from fastgrad.nn import MLP
+        >>> [type(one).__name__ for one in MLP(2, [1]).modules()]
+        ['MLP', 'Layer']
+        """
+        parts = (part.thing for part in _walk(self, "", ()))
+        yield from {id(one): one for one in parts if isinstance(one, Module)}.values()
+
     def train(self, mode: bool = True) -> Self:
         """Set `training` of this module and of all that are parts of it.
 
@@ -189,9 +207,8 @@ class Module:
         >>> model.training, model.layers[0].training, model([1.0, 2.0])
         (False, False, [1.0, 2.0])
         """
-        for part in _walk(self, "", ()):
-            if isinstance(part.thing, Module):
-                part.thing.training = mode
+        for one in self.modules():
+            one.training = mode
         return self
 
     def eval(self) -> Self:

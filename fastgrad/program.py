@@ -105,7 +105,7 @@ class Program:
         Whether each run first examines every sample, entry by entry, and raises FloatingPointError
         at the first value or adjoint that is nan or inf: the error names the operation, its
         operands, the line that recorded it and the sample. The examination runs without fusion,
-        lanes or threads and takes about ten times as long as the run. Any call inside of
+        lanes or threads and takes much longer than the run. Any call inside of
         `fastgrad.detect_anomaly` does the same.
 
     Raises

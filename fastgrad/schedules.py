@@ -62,7 +62,7 @@ class LRScheduler:
 
     def _next_lr(self, lr: float, epoch: int, resumed: bool) -> float:
         """Compute an epoch's rate from the one before; resumed, from what an earlier run left."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _next_lr")
 
     def _begin(self, epoch: int, *, resumed: bool = False) -> None:
         group = self.optimizer.param_groups[0]

@@ -415,3 +415,12 @@ def test_modes():
     assert not any(part.training for part in inner)
     assert model.train() is model
     assert all(part.training for part in inner)
+
+
+def test_modules_are_given_once_each():
+    shared = nn.Layer(2, 2)
+    model = nn.Sequential(shared, nn.Dropout(0.5), shared)
+    names = [type(one).__name__ for one in model.modules()]
+    assert names == ["Sequential", "Layer", "Dropout"]
+    model.eval()
+    assert not any(one.training for one in model.modules())
