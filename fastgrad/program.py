@@ -118,8 +118,9 @@ class Program:
     Notes
     -----
     Every leaf `Value` that the function uses and that was there before is a parameter; its data is
-    read afresh at each run. Values are those of the eager operators to the last bit; where these
-    raise (a division by zero, say), programs go on with inf and nan.
+    read afresh at each run. Values are those of the eager operators to the last bit, but floats
+    throughout (an int 0 may be -0.0 here); where the operators raise (a division by zero, say),
+    programs go on with inf and nan.
 
     Threads: programs may be called from several threads at once.
 

@@ -94,6 +94,8 @@ class Recipe(NamedTuple):
         for kind, _, b, c, _ in self.steps:
             if kind in ("layer", "linear"):  # the same one may come again
                 layer = nn.Layer(2 + c % 4, 1 + b % 5, nonlin=kind == "layer")
+                for neuron in layer.neurons * (kind == "linear"):
+                    neuron.b.data = 0.0  # an int of its own would make it a step of INTS
                 layers.setdefault((kind, c % 4, b % 5), layer)
         for layer in layers.values():
             parameters.extend(layer.parameters())
