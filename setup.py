@@ -17,7 +17,7 @@ FLAGS += ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-g0"]
 # Loops over lanes and over parameters become vectors only where no operation can trap or set
 # errno: no bits change.
 LANES = [*FLAGS, "-fno-trapping-math", "-fno-math-errno", "-pthread"]
-KERNELS = ["fastgrad/kernels/replay_base.c", "fastgrad/kernels/replay_avx2.c"]
+KERNELS = [f"fastgrad/kernels/replay_{kind}.c" for kind in ("base", "avx2", "avx512")]
 extensions = [
     Extension(
         f"fastgrad.{name}",

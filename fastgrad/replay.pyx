@@ -12,6 +12,8 @@ are the same on every run, for any number of threads.
 Threads: a run owns its memory, so several threads may run one program at once.
 """
 
+import os
+
 import numpy
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -71,14 +73,17 @@ cdef extern from *:
     #define give_back()
     #endif
 
-    extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2;
-
-    static const Kernels *choose_kernels(void)
+    /* The newest kernels that this machine can run, `most` at most: 0 base, 1 avx2, 2 avx512. */
+    static const Kernels *choose_kernels(int most)
     {
     #if defined(__x86_64__) && defined(__GNUC__)
         __builtin_cpu_init();
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            return &fastgrad_kernels_avx2;
+        const int has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        const int has_avx512 = __builtin_cpu_supports("avx512f")
+                               && __builtin_cpu_supports("avx512dq")
+                               && __builtin_cpu_supports("avx512vl");
+        if (most > 1 && has_avx2 && has_avx512) return &fastgrad_kernels_avx512;
+        if (most > 0 && has_avx2) return &fastgrad_kernels_avx2;
     #endif
         return &fastgrad_kernels_base;
     }
@@ -104,12 +109,26 @@ cdef extern from *:
     }
     """
     void give_back() noexcept nogil
-    const Kernels *choose_kernels() noexcept
+    const Kernels *choose_kernels(int most) noexcept
     int claim(int *taken) noexcept nogil
     void release(int *taken, int k) noexcept nogil
 
 
-cdef const Kernels *kernels = choose_kernels()
+VARIANTS = ("base", "avx2", "avx512")
+
+
+cdef int most_wanted() except -1:
+    """The newest kernels that the user allows, as a place in VARIANTS."""
+    name = os.environ.get("FASTGRAD_KERNELS", "avx512")
+    if name not in VARIANTS:
+        raise ValueError(
+            f"FASTGRAD_KERNELS is {name!r} in the environment: expected one of "
+            f"{', '.join(VARIANTS)}, or unset it for the newest that this machine can run"
+        )
+    return VARIANTS.index(name)
+
+
+cdef const Kernels *kernels = choose_kernels(most_wanted())
 kernels.check_powers()
 cdef list pending = []  # what a signal handler raised during a run
 cdef int[6] SIZES = [1, 4, 8, 16, 32, 64]  # of blocks, in lanes
@@ -382,6 +401,11 @@ cdef class Replay:
             SIZES[size],
             (plan.c.slots + plan.c.stash) * SIZES[size] * sizeof(double),
         )
+
+
+def variant():
+    """Which kernels run programs here: one of VARIANTS."""
+    return kernels.name.decode()
 
 
 def processors():

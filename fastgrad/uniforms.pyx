@@ -19,8 +19,8 @@ from fastgrad.words cimport Stream, Words, begin, end, push
 
 cdef enum:
     TASK_WEIGHTS = 1 << 12  # of one task, if that is LEAST columns
-    COLUMNS = 8             # of weights that the kernel takes at once
-    LEAST = 4 * COLUMNS     # its x are turned together
+    COLUMNS = 16            # of weights that a kernel takes at once, at most
+    LEAST = 2 * COLUMNS     # its x are turned together
 
 
 cdef int plan_uniforms(

@@ -2,8 +2,8 @@
  * are the same for every lane.
  *
  * Lanes lie in panels of PANEL (8, or 4 where a block has no more): [panel][entry][lane].  A tile
- * keeps ROWS x PANEL accumulators in registers and adds term by term, so that every lane sums in
- * micrograd's order.
+ * keeps TILE_ROWS x LANES_AT_ONCE sums in registers and adds term by term, so that every lane sums
+ * in micrograd's order, and no sum depends on the width of the machine's vectors.
  *
  *   dense_tile       rows of `to` = `from` + sum over k of factor[row][k] * panel[k]: with the
  *                    weights as factors the forward sum, with the weights transposed the adjoints
@@ -14,20 +14,39 @@
  */
 
 typedef double Vector __attribute__((vector_size(32), aligned(8), may_alias));
-
-#ifdef __FMA__
-#include <immintrin.h>
+#ifdef __AVX512F__
+typedef double Wide __attribute__((vector_size(64), aligned(8), may_alias));
+#define WIDTH 8          /* lanes of a Wide */
+#define LANES_AT_ONCE 16 /* of a tile, at most */
+#define TILE_ROWS 8
+#else
+typedef Vector Wide;
+#define WIDTH 4
+#define LANES_AT_ONCE 8
+#define TILE_ROWS 6
+#endif
 
 /* a * b + c with one rounding: for adjoints, whose order of accumulation is ours anyway, and for
  * the residuals of powers.h; never for values, which must round as micrograd's do. */
-static ALWAYS_INLINE Vector fused(Vector a, Vector b, Vector c)
-{
-    /* As an intrinsic, gcc 12 takes other registers for the sums and spills them in every loop. */
-    __asm__("vfmadd231pd %2, %1, %0" : "+x"(c) : "x"(a), "xm"(b));
-    return c;
-}
+#ifdef __FMA__
+#include <immintrin.h>
+#ifdef __AVX512F__
+#define REGISTER "v"
+#else
+#define REGISTER "x"
+#endif
+/* As an intrinsic, gcc 12 takes other registers for the sums and spills them in every loop. */
+#define FUSED(Type, name)                                                                         \
+    static ALWAYS_INLINE Type name(Type a, Type b, Type c)                                        \
+    {                                                                                             \
+        __asm__("vfmadd231pd %2, %1, %0" : "+" REGISTER(c) : REGISTER(a), REGISTER "m"(b));       \
+        return c;                                                                                 \
+    }
+FUSED(Vector, fused)
+FUSED(Wide, fused_wide)
 #else
 #define fused(a, b, c) ((a) * (b) + (c))
+#define fused_wide fused
 #endif
 
 #define SPLAT(number) ((Vector){(number), (number), (number), (number)})
@@ -35,11 +54,10 @@ static ALWAYS_INLINE Vector fused(Vector a, Vector b, Vector c)
 #define STORE(to, vector) (*(Vector *)(to) = (vector))
 
 enum {
-    TILE_ROWS = 6,
     TERMS_AT_ONCE = 256,
-    COLUMNS = 8,
+    COLUMNS = 2 * WIDTH,
     PANELS_AT_ONCE = 16,
-    TURNED_X = 2 * PANELS_AT_ONCE * 8 * COLUMNS, /* half of the first-level cache */
+    TURNED_X = PANELS_AT_ONCE * 8 * 16, /* half of the first-level cache */
     TURN_FROM = 1 << 14,          /* weights of a layer from which turned columns pay */
     TURNED_AT_ONCE = 8 * TILE_ROWS /* with TERMS_AT_ONCE terms: in the second-level cache */
 };
@@ -53,56 +71,91 @@ typedef struct Tile {
     int64_t row, step, terms;
 } Tile;
 
-/* to[i][at..) = from[i][at..) + sum over k < terms of factors[i*row + k*step] * panel[k], for the
- * lanes of a panel. */
-static ALWAYS_INLINE void dense_rows(int rows, int vectors, int adjoints, const Tile *tile,
-                                     int64_t at, const double *panel)
+/* A panel of fewer lanes than a Wide leaves the rest of it empty. */
+#ifdef __AVX512F__
+#define splat_wide(number) ((Wide)_mm512_set1_pd(number))
+static ALWAYS_INLINE Wide load_wide(const double *from, int lanes)
 {
+    if (lanes < WIDTH) return (Wide)_mm512_zextpd256_pd512((__m256d)LOAD(from));
+    return *(const Wide *)from;
+}
+
+static ALWAYS_INLINE void store_wide(double *to, Wide wide, int lanes)
+{
+    if (lanes < WIDTH) STORE(to, (Vector)_mm512_castpd512_pd256((__m512d)wide));
+    else *(Wide *)to = wide;
+}
+#else
+#define splat_wide(number) SPLAT(number)
+#define load_wide(from, lanes) LOAD(from)
+#define store_wide(to, wide, lanes) STORE(to, wide)
+#endif
+
+/* to[i][at..) = from[i][at..) + sum over k < terms of factors[i*row + k*step] * panel[k], for
+ * `lanes` lanes: a panel of 4, or panels of 8 that lie `apart`. */
+static ALWAYS_INLINE void dense_rows(int rows, int lanes, int adjoints, const Tile *tile,
+                                     int64_t at, const double *panel, int64_t apart)
+{
+    const int each = lanes < WIDTH ? lanes : WIDTH, count = lanes / each;
     const double *factors = tile->factors;
     const int64_t row = tile->row, step = tile->step, terms = tile->terms;
-    Vector sums[TILE_ROWS][2];
-    if (tile->from_numbers)
-        for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++) sums[i][v] = SPLAT(tile->start[i]);
-    else
-        for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++) sums[i][v] = LOAD(tile->from[i] + at + 4 * v);
+    Wide sums[TILE_ROWS][LANES_AT_ONCE / WIDTH];
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < count; v++)
+            sums[i][v] = tile->from_numbers ? splat_wide(tile->start[i])
+                                            : load_wide(tile->from[i] + at + each * v, lanes);
     for (int64_t k = 0; k < terms; k++) {
-        Vector x[2];
-        for (int v = 0; v < vectors; v++) x[v] = LOAD(panel + 4 * v);
+        Wide x[LANES_AT_ONCE / WIDTH];
+        for (int v = 0; v < count; v++)
+            x[v] = load_wide(panel + each * v / 8 * apart + each * v % 8, lanes);
         for (int i = 0; i < rows; i++) {
-            const Vector factor = SPLAT(factors[i * row]);
-            for (int v = 0; v < vectors; v++)
-                if (adjoints) sums[i][v] = fused(factor, x[v], sums[i][v]);
+            const Wide factor = splat_wide(factors[i * row]);
+            for (int v = 0; v < count; v++)
+                if (adjoints) sums[i][v] = fused_wide(factor, x[v], sums[i][v]);
                 else sums[i][v] += factor * x[v];
         }
         factors += step;
-        panel += 4 * vectors;
+        panel += lanes < 8 ? lanes : 8;
     }
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) STORE(tile->to[i] + at + 4 * v, sums[i][v]);
+        for (int v = 0; v < count; v++) store_wide(tile->to[i] + at + each * v, sums[i][v], lanes);
 }
 
-#define TILE(rows, vectors, adjoints)                                                             \
-    for (int p = 0; p < panels; p++, panel += apart)                                              \
-        dense_rows(rows, vectors, adjoints, tile, 4 * vectors * p, panel)
+#define TILE_KEY(rows, lanes, adjoints) (2 * ((rows) * 2 * LANES_AT_ONCE + (lanes)) + (adjoints))
+#define TILE_CASE(rows, lanes, adjoints)                                                          \
+    case TILE_KEY(rows, lanes, adjoints):                                                         \
+        for (int64_t at = 0; at < all; at += lanes, panel += lanes / 8 * apart)                   \
+            dense_rows(rows, lanes, adjoints, tile, at, panel, apart);                            \
+        break
+#define LANES_CASE(rows, lanes)                                                                   \
+    TILE_CASE(rows, lanes, 0);                                                                    \
+    TILE_CASE(rows, lanes, 1)
+#if LANES_AT_ONCE == 16
 #define ROWS_CASE(rows)                                                                           \
-    case 8 * rows + 2: TILE(rows, 1, 0); break;                                                   \
-    case 8 * rows + 4: TILE(rows, 2, 0); break;                                                   \
-    case 8 * rows + 3: TILE(rows, 1, 1); break;                                                   \
-    case 8 * rows + 5: TILE(rows, 2, 1); break
+    LANES_CASE(rows, 4);                                                                          \
+    LANES_CASE(rows, 8);                                                                          \
+    LANES_CASE(rows, 16)
+#else
+#define ROWS_CASE(rows)                                                                           \
+    LANES_CASE(rows, 4);                                                                          \
+    LANES_CASE(rows, 8)
+#endif
 
-/* The same for all panels, which lie `apart`. */
-static void dense_tile(int rows, int vectors, int adjoints, const Tile *tile, const double *panel,
-                       int64_t apart, int panels)
+/* The same for all `all` lanes. */
+static void dense_tile(int rows, int all, int adjoints, const Tile *tile, const double *panel,
+                       int64_t apart)
 {
-    switch (8 * rows + 2 * vectors + adjoints) {
+    switch (TILE_KEY(rows, all < LANES_AT_ONCE ? all : LANES_AT_ONCE, adjoints)) {
         ROWS_CASE(1);
         ROWS_CASE(2);
         ROWS_CASE(3);
         ROWS_CASE(4);
         ROWS_CASE(5);
         ROWS_CASE(6);
+#if TILE_ROWS == 8
+        ROWS_CASE(7);
+        ROWS_CASE(8);
+#endif
     }
 }
 
@@ -134,63 +187,74 @@ static ALWAYS_INLINE void transpose_four(const double *from, int64_t from_apart,
     for (int i = 0; i < 4; i++) STORE(to + i * to_apart, rows[i]);
 }
 
-/* The x of COLUMNS inputs in a panel, as rows of COLUMNS numbers, one a lane; inputs that are not
- * there are 0. */
-static void turn_panel(const double *panel, int lanes, int columns, double *rows)
+/* The x of `columns` of a panel's entries, as rows of `width` numbers, one a lane; the rest is 0. */
+static void turn_panel(const double *panel, int lanes, int columns, int width, double *rows)
 {
     double padded[COLUMNS * 8];
-    if (columns < COLUMNS) {
+    if (columns < width) {
         for (int k = 0; k < columns * lanes; k += 4) STORE(padded + k, LOAD(panel + k));
-        for (int k = columns * lanes; k < COLUMNS * lanes; k += 4) STORE(padded + k, SPLAT(0.0));
+        for (int k = columns * lanes; k < width * lanes; k += 4) STORE(padded + k, SPLAT(0.0));
         panel = padded;
     }
     for (int l = 0; l < lanes; l += 4)
-        for (int k = 0; k < COLUMNS; k += 4)
-            transpose_four(panel + k * lanes + l, lanes, rows + l * COLUMNS + k, COLUMNS);
+        for (int k = 0; k < width; k += 4)
+            transpose_four(panel + k * lanes + l, lanes, rows + l * width + k, width);
 }
 
-/* grads[i*row + k] (0 if they are fresh) += sum over the lanes of g[i] * x[k] for `rows` neurons and COLUMNS inputs;
- * x as turn_panel gives it, g in panels that begin at the places of `panels`. */
+/* grads[i*row + k] (0 if they are fresh) += sum over the lanes of g[i] * x[k] for `rows` neurons
+ * and `vectors` Wides of inputs; x as turn_panel gives it, g in panels that begin at the places of
+ * `panels`. */
 static ALWAYS_INLINE void gradient_rows(
-    int rows, double *grads, int64_t row, const double *const *panels, int64_t g_at, int lanes,
-    int64_t count, const double *x, int fresh)
+    int rows, int vectors, double *grads, int64_t row, const double *const *panels, int64_t g_at,
+    int lanes, int64_t count, const double *x, int fresh)
 {
-    Vector sums[TILE_ROWS][2];
+    Wide sums[TILE_ROWS][2];
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < 2; v++)
-            sums[i][v] = fresh ? SPLAT(0.0) : LOAD(grads + i * row + 4 * v);
+        for (int v = 0; v < vectors; v++)
+            sums[i][v] = fresh ? splat_wide(0.0) : load_wide(grads + i * row + WIDTH * v, WIDTH);
     for (int64_t p = 0; p < count; p++) {
         const double *g = panels[p] + g_at * lanes;
-        for (int l = 0; l < lanes; l++, g++, x += COLUMNS) {
-            const Vector low = LOAD(x), high = LOAD(x + 4);
+        for (int l = 0; l < lanes; l++, g++, x += WIDTH * vectors) {
+            Wide xs[2];
+            for (int v = 0; v < vectors; v++) xs[v] = load_wide(x + WIDTH * v, WIDTH);
             for (int i = 0; i < rows; i++) {
-                const Vector factor = SPLAT(g[i * lanes]);
-                sums[i][0] = fused(factor, low, sums[i][0]);
-                sums[i][1] = fused(factor, high, sums[i][1]);
+                const Wide factor = splat_wide(g[i * lanes]);
+                for (int v = 0; v < vectors; v++)
+                    sums[i][v] = fused_wide(factor, xs[v], sums[i][v]);
             }
         }
     }
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < 2; v++) STORE(grads + i * row + 4 * v, sums[i][v]);
+        for (int v = 0; v < vectors; v++)
+            store_wide(grads + i * row + WIDTH * v, sums[i][v], WIDTH);
 }
 
-#define GRADIENT_CASE(rows)                                                                       \
-    case rows:                                                                                    \
-        if (lanes == 8) gradient_rows(rows, grads, row, panels, g_at, 8, count, x, fresh);              \
-        else gradient_rows(rows, grads, row, panels, g_at, 4, count, x, fresh);                         \
+#define GRADIENT_KEY(rows, vectors, lanes) (4 * (rows) + 2 * ((vectors) - 1) + (lanes) / 8)
+#define GRADIENT_CASE(rows, vectors, lanes)                                                       \
+    case GRADIENT_KEY(rows, vectors, lanes):                                                      \
+        gradient_rows(rows, vectors, grads, row, panels, g_at, lanes, count, x, fresh);           \
         break
+#define GRADIENT_CASES(rows)                                                                      \
+    GRADIENT_CASE(rows, 1, 4);                                                                    \
+    GRADIENT_CASE(rows, 1, 8);                                                                    \
+    GRADIENT_CASE(rows, 2, 4);                                                                    \
+    GRADIENT_CASE(rows, 2, 8)
 
 static void gradient_tile(
-    int rows, double *grads, int64_t row, const double *const *panels, int64_t g_at, int lanes,
-    int64_t count, const double *x, int fresh)
+    int rows, int vectors, double *grads, int64_t row, const double *const *panels, int64_t g_at,
+    int lanes, int64_t count, const double *x, int fresh)
 {
-    switch (rows) {
-        GRADIENT_CASE(1);
-        GRADIENT_CASE(2);
-        GRADIENT_CASE(3);
-        GRADIENT_CASE(4);
-        GRADIENT_CASE(5);
-        GRADIENT_CASE(6);
+    switch (GRADIENT_KEY(rows, vectors, lanes)) {
+        GRADIENT_CASES(1);
+        GRADIENT_CASES(2);
+        GRADIENT_CASES(3);
+        GRADIENT_CASES(4);
+        GRADIENT_CASES(5);
+        GRADIENT_CASES(6);
+#if TILE_ROWS == 8
+        GRADIENT_CASES(7);
+        GRADIENT_CASES(8);
+#endif
     }
 }
 
@@ -201,28 +265,34 @@ static void dense_gradient(
     const double *const *x_panels, const double *const *g_panels, int lanes, int64_t count,
     int fresh)
 {
-    double turned[TURNED_X], edge[TILE_ROWS * COLUMNS];
+    double turned[TURNED_X], edge[TILE_ROWS * COLUMNS] = {0};
     const int64_t each = count * lanes * COLUMNS, some = TURNED_X / each * COLUMNS;
     for (int64_t start = from; start < to; start += some) {
         const int64_t end = to - start < some ? to : start + some;
         double *x = turned;
-        for (int64_t k = start; k < end; k += COLUMNS)
-            for (int64_t p = 0; p < count; p++, x += lanes * COLUMNS)
-                turn_panel(x_panels[p] + k * lanes, lanes,
-                           end - k < COLUMNS ? (int)(end - k) : COLUMNS, x);
+        for (int64_t k = start; k < end; k += COLUMNS) {
+            const int columns = end - k < COLUMNS ? (int)(end - k) : COLUMNS;
+            const int width = columns > WIDTH ? COLUMNS : WIDTH;
+            for (int64_t p = 0; p < count; p++, x += lanes * width)
+                turn_panel(x_panels[p] + k * lanes, lanes, columns, width, x);
+        }
         for (int64_t j = 0; j < neurons; j += TILE_ROWS) {
             const int rows = neurons - j < TILE_ROWS ? (int)(neurons - j) : TILE_ROWS;
             x = turned;
             for (int64_t k = start; k < end; k += COLUMNS, x += each) {
                 double *const at = grads + j * row + k;
-                if (end - k >= COLUMNS) {
-                    gradient_tile(rows, at, row, g_panels, j, lanes, count, x, fresh);
+                const int64_t columns = end - k;
+                const int vectors = columns > WIDTH ? 2 : 1;
+                if (columns >= WIDTH * vectors) {
+                    gradient_tile(rows, vectors, at, row, g_panels, j, lanes, count, x, fresh);
                     continue;
                 }
-                gradient_tile(rows, edge, COLUMNS, g_panels, j, lanes, count, x, 1);
                 for (int i = 0; i < rows; i++)
-                    for (int c = 0; c < end - k; c++)
-                        at[i * row + c] = (fresh ? 0.0 : at[i * row + c]) + edge[i * COLUMNS + c];
+                    for (int c = 0; c < columns; c++)
+                        edge[i * COLUMNS + c] = fresh ? 0.0 : at[i * row + c];
+                gradient_tile(rows, vectors, edge, COLUMNS, g_panels, j, lanes, count, x, 0);
+                for (int i = 0; i < rows; i++)
+                    for (int c = 0; c < columns; c++) at[i * row + c] = edge[i * COLUMNS + c];
             }
         }
     }
@@ -241,8 +311,7 @@ static void turn_columns(const double *weights, int64_t row, int64_t terms, int3
         for (int32_t k = 0; k < columns; k += TILE_ROWS) {
             double *const to = turned + k * terms + j * TILE_ROWS;
             if (k + TILE_ROWS <= columns) {
-                STORE(to, LOAD(weights + k));
-                to[4] = weights[k + 4], to[5] = weights[k + 5];
+                memcpy(to, weights + k, TILE_ROWS * sizeof(double));
             } else
                 for (int i = 0; k + i < columns; i++) to[i] = weights[k + i];
         }

@@ -209,7 +209,7 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
                 tile.start[i] = run->uniform[dense->bias[j + i]];
                 tile.from[i] = tile.to[i] = AT(dense->z[j + i]);
             }
-            dense_tile(rows, PANEL / 4, 0, &tile, x + from * PANEL, apart, LANES / PANEL);
+            dense_tile(rows, LANES, 0, &tile, x + from * PANEL, apart);
         }
     }
 #endif
@@ -435,7 +435,7 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
                 tile.to[i] = AT(dense->gx[2 * (k + i) + 1]);
                 tile.from[i] = from ? tile.to[i] : AT(dense->gx[2 * (k + i)]);
             }
-            dense_tile(rows, PANEL / 4, 1, &tile, g + from * PANEL, apart, LANES / PANEL);
+            dense_tile(rows, LANES, 1, &tile, g + from * PANEL, apart);
         }
     }
 #endif

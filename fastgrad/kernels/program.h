@@ -92,7 +92,7 @@ typedef struct Kernels {
     void (*check_powers)(void);
 } Kernels;
 
-extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2;
+extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2, fastgrad_kernels_avx512;
 
 /* Which numbers the partials of an elementary op are computed from, read off their text. */
 enum { READS_X = 1, READS_Y = 2, READS_Z = 4 };

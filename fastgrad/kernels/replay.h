@@ -1,6 +1,7 @@
-/* The kernels of one machine variant: replay_base.c and replay_avx2.c include this file. */
+/* The kernels of one machine variant: replay_base.c, replay_avx2.c, replay_avx512.c include it. */
 
 #include <math.h>
+#include <string.h>
 #include "program.h"
 #include "dense.h"
 #include "powers.h"
