@@ -16,7 +16,7 @@ from fastgrad.record cimport describe
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
 
 
-cdef inline double lerp(double start, double end, double weight) noexcept:
+cdef inline double lerp(double start, double end, double weight) noexcept nogil:
     """From start towards end, reckoned from the nearer one, as PyTorch does it."""
     cdef double nearer = start if weight < 0.5 else end
     return nearer + (weight if weight < 0.5 else weight - 1) * (end - start)
@@ -102,7 +102,7 @@ cdef class SGD(Optimizer):
 
     cdef void move(
         self, double *p, const double *g, int64_t at, int64_t count
-    ) noexcept:
+    ) noexcept nogil:
         cdef double *b = self.buffer + at
         cdef double lr = self.lr_, decay = self.decay
         cdef double momentum = self.momentum, share = 1 - self.dampening
@@ -199,7 +199,7 @@ cdef class Adam(Optimizer):
 
     cdef void move(
         self, double *p, const double *g, int64_t at, int64_t count
-    ) noexcept:
+    ) noexcept nogil:
         cdef double *m = self.means + at
         cdef double *v = self.squares + at
         cdef double rate = self.rate, spread = self.spread, eps = self.eps, decay = self.decay
@@ -259,7 +259,7 @@ cdef class AdamW(Adam):
 
 cdef inline double deviation(
     double *v, double *a, double grad, double alpha, bint centered
-) noexcept:
+) noexcept nogil:
     """sqrt(v - a * a), once the averages know of the grad."""
     v[0] = alpha * v[0] + (1 - alpha) * grad * grad
     if not centered:
@@ -350,7 +350,7 @@ cdef class RMSprop(Optimizer):
 
     cdef void move(
         self, double *p, const double *g, int64_t at, int64_t count
-    ) noexcept:
+    ) noexcept nogil:
         cdef double *v = self.squares + at
         cdef double *a = self.means + at
         cdef double *b = self.buffer + at

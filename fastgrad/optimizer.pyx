@@ -17,6 +17,7 @@ from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
+from fastgrad.pool cimport Task, run_tasks
 from fastgrad.record cimport describe, handle, is_value, read_number
 from fastgrad.slots cimport Slots, divide
 from fastgrad.tape cimport DATA_INT, GRAD_INT, INNER, Run, tape
@@ -28,7 +29,8 @@ __all__ = ["Optimizer", "checked"]
 
 
 cdef enum:
-    CHUNK = 512  # gradients of a minimize() at a time
+    CHUNK = 512      # gradients of a minimize() at a time
+    PIECE = 1 << 13  # parameters of a task
 
 
 cdef class Optimizer:
@@ -195,7 +197,7 @@ cdef class Optimizer:
 
     cdef void move(
         self, double *p, const double *g, int64_t at, int64_t count
-    ) noexcept:
+    ) noexcept nogil:
         """Change numbers p, those of parameters `at` and following, by their gradients g."""
 
     # ---- what they share
@@ -211,29 +213,22 @@ cdef class Optimizer:
         return self.slots.find()
 
     cdef int descend(
-        self, const double *sums, const int64_t *order, double samples
+        self, const double *sums, const int64_t *order, double samples, int threads
     ) except -1:
         """Step by a gradient, sums / samples: parameter k's is at order[k], or is 0 if that is -1.
 
         Without `order` it is at k.
         """
-        cdef double[CHUNK] gradient
-        cdef int64_t run, start, count, k, at = 0
-        cdef Run found
+        cdef int64_t run
         self.slots.find()  # a run may have let other threads collect
         self.begin_step()
+        self.sums, self.order, self.samples, self.moved_at = sums, order, samples, 0
         for run in range(self.slots.run_count):
-            found = self.slots.runs[run]
-            for start in range(0, found.count, CHUNK):
-                count = min(CHUNK, found.count - start)
-                if order == NULL:
-                    divide(gradient, sums + at, count, samples)
-                else:
-                    for k in range(count):
-                        gradient[k] = sums[order[at + k]] / samples if order[at + k] >= 0 else 0.0
-                self.move(tape.val + found.first + start, gradient, at, count)
-                at += count
-            set_floats(found)
+            self.moved = self.slots.runs[run]
+            run_tasks(
+                <Task>move_piece, <void *>self, (self.moved.count + PIECE - 1) // PIECE, threads
+            )
+            self.moved_at += self.moved.count
         return 0
 
     cdef int allot(self, dict group) except -1:
@@ -343,6 +338,25 @@ cdef class Optimizer:
         self.memory, self.steps = memory, steps
 
 
+cdef void move_piece(Optimizer self, int64_t k) noexcept nogil:
+    """A task of a descent."""
+    cdef double[CHUNK] gradient
+    cdef int64_t start = k * PIECE, end = min(start + PIECE, <int64_t>self.moved.count)
+    cdef int64_t count, at, j
+    while start < end:
+        count, at = min(CHUNK, end - start), self.moved_at + start
+        if self.order == NULL:
+            divide(gradient, self.sums + at, count, self.samples)
+        else:
+            for j in range(at, at + count):
+                gradient[j - at] = (
+                    self.sums[self.order[j]] / self.samples if self.order[j] >= 0 else 0.0
+                )
+        self.move(tape.val + self.moved.first + start, gradient, at, count)
+        set_floats(Run(self.moved.first + <int32_t>start, <int32_t>count))
+        start += count
+
+
 cdef list all_parameters(object params, str user):
     """The parameters, each a leaf and there once; `user` is who asks."""
     cdef int64_t k
@@ -425,7 +439,7 @@ cpdef double checked(
     return value
 
 
-cdef void set_floats(Run run) noexcept:
+cdef void set_floats(Run run) noexcept nogil:
     cdef uint8_t *flags = tape.flags + run.first
     cdef int64_t k
     for k in range(run.count):

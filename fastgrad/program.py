@@ -30,8 +30,8 @@ from fastgrad.batch import Batch, numbers_of
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
 from fastgrad.optimizer import Optimizer
+from fastgrad.pool import processors
 from fastgrad.recording import Recording, freeze
-from fastgrad.replay import processors
 from fastgrad.signature import Captured, Fill, Signature, Traced, check_sums, flatten, nested
 from fastgrad.trace import TraceError
 

@@ -26,6 +26,7 @@ from fastgrad.fuse cimport fuse
 from fastgrad.nodes cimport SLOTS_FIXED
 from fastgrad.optimizer cimport Optimizer
 from fastgrad.plan cimport CPlan, Dense, Plan
+from fastgrad.pool cimport run_tasks, wake
 from fastgrad.recording cimport Recording
 from fastgrad.slots cimport Slots, divide
 
@@ -55,13 +56,6 @@ cdef extern from "kernels/program.h":
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
                         const double *stash, int64_t blocks, int fresh) noexcept nogil
         void (*check_powers)() noexcept
-
-
-cdef extern from "kernels/pool.h":
-    void pool_run(void (*task)(void *context, int64_t k) noexcept nogil, void *context,
-                  int64_t tasks, int threads) noexcept nogil
-    void pool_wake(int threads) noexcept nogil
-    int pool_processors() noexcept
 
 
 cdef extern from *:
@@ -340,9 +334,9 @@ cdef class Replay:
             result = numpy.empty((batch.samples, plan.c.output_count))
             table = result
             outputs = &table[0, 0]
-        pool_wake(<int>min(<int64_t>threads, memory.blocks))  # while parameters are copied
+        wake(<int>min(<int64_t>threads, memory.blocks))  # while parameters are copied
         if theta is None:
-            parameters.read(uniform, count, at)
+            parameters.read(uniform, count, at, threads)
         elif count:
             given = theta
             copy_numbers(uniform, &given[0], count, at)
@@ -360,7 +354,7 @@ cdef class Replay:
                 at = &own[0]
             else:
                 at = NULL
-            optimizer.descend(uniform + plan.uniforms, at, batch.samples)
+            optimizer.descend(uniform + plan.uniforms, at, batch.samples, threads)
         elif gradient:
             grads = numpy.zeros(len(parameters.values))
             if count:
@@ -408,19 +402,15 @@ def variant():
     return kernels.name.decode()
 
 
-def processors():
-    """How many threads of this process can run at once."""
-    return pool_processors()
-
-
 cdef int lanes_for(Plan plan, int64_t samples) noexcept:
     """As many lanes as the batch has and a cache holds the slots of, but 8 at least."""
     cdef int size = size_for(samples)
     cdef int64_t bytes = sizeof(double) * plan.c.slots
-    if plan.products() > LAYERED * plan.c.slots:
+    cdef bint layered = plan.products() > LAYERED * plan.c.slots
+    if layered:
         bytes //= LAYERED  # layers read their slots a few times only, but each weight once a block
-    elif size == LARGEST:
-        size -= 1
+    if size == LARGEST and not (layered and plan.parameters > LARGE):
+        size -= 1  # more blocks, for threads to share
     while size > 2 and bytes * SIZES[size] > WORKSPACE_BYTES:
         size -= 1
     return size
@@ -432,7 +422,9 @@ cdef Memory find_memory(Plan plan, list idle, int64_t samples, int threads):
     cdef int64_t blocks = (samples + SIZES[size] - 1) // SIZES[size]
     cdef int64_t bytes = SIZES[size] * plan.c.stash * <int64_t>sizeof(double)
     cdef Memory memory
-    blocks = min(blocks, max(2, min(<int64_t>STRANDS, STASH_BYTES // max(bytes, 1))))
+    cdef int64_t most = max(2, min(<int64_t>STRANDS, STASH_BYTES // max(bytes, 1)))
+    cdef int64_t superblocks = (blocks + most - 1) // most
+    blocks = (blocks + superblocks - 1) // superblocks  # about as many in each
     threads = <int>min(<int64_t>threads, blocks)
     while idle:
         memory = idle.pop()
@@ -517,9 +509,9 @@ cdef bint superblocks(
         c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
         c.tail = left % lanes if left < c.blocks * lanes else 0
         c.tail_size = size_for(c.tail)
-        pool_run(block_task, c, c.blocks, threads)
+        run_tasks(block_task, c, c.blocks, threads)
         if c.run.gradient and lanes > 1:
-            pool_run(weights_task, c, plan.tasks.size // 5, threads)
+            run_tasks(weights_task, c, plan.tasks.size // 5, threads)
         c.first += c.blocks * lanes
         done += c.blocks * lanes * operations
         if done > SIGNALS_AFTER and c.first < samples:

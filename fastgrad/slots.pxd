@@ -12,7 +12,9 @@ cdef class Slots:
     cdef uint64_t collections
 
     cdef int find(self) except -1
-    cdef int read(self, double *to, int64_t count, const int64_t *places) except -1
+    cdef int read(
+        self, double *to, int64_t count, const int64_t *places, int threads
+    ) except -1
     cdef int add(
         self, const double *sums, int64_t count, const int64_t *places, double samples
     ) except -1
@@ -21,4 +23,4 @@ cdef class Slots:
         return self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot
 
 
-cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept
+cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept nogil

@@ -7,12 +7,14 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+from fastgrad.pool cimport run_tasks
 from fastgrad.record cimport handle
 from fastgrad.tape cimport GRAD_INT, Run, tape
 
 
 cdef enum:
-    CHUNK = 512  # adjoints that are divided at a time
+    CHUNK = 512      # adjoints that are divided at a time
+    PIECE = 1 << 13  # data that a task copies
 
 
 cdef class Slots:
@@ -59,9 +61,12 @@ cdef class Slots:
         self.collections = tape.collections
         return 0
 
-    cdef int read(self, double *to, int64_t count, const int64_t *places) except -1:
+    cdef int read(
+        self, double *to, int64_t count, const int64_t *places, int threads
+    ) except -1:
         """Copy the data of those at the places, or of the first `count`."""
         cdef int64_t k, some
+        cdef Copy copy
         self.find()
         if places != NULL:
             for k in range(count):
@@ -69,7 +74,8 @@ cdef class Slots:
             return 0
         for k in range(self.run_count):
             some = min(<int64_t>self.runs[k].count, count)
-            memcpy(to, tape.val + self.runs[k].first, some * sizeof(double))
+            copy = Copy(to, tape.val + self.runs[k].first, some)
+            run_tasks(copy_piece, &copy, (some + PIECE - 1) // PIECE, threads)
             to += some
             count -= some
         return 0
@@ -96,6 +102,19 @@ cdef class Slots:
         return 0
 
 
+cdef struct Copy:
+    double *to
+    const double *numbers
+    int64_t count
+
+
+cdef void copy_piece(void *context, int64_t k) noexcept nogil:
+    cdef const Copy *copy = <const Copy *>context
+    cdef int64_t start = k * PIECE
+    memcpy(copy.to + start, copy.numbers + start,
+           min(PIECE, copy.count - start) * sizeof(double))
+
+
 cdef void add_means(
     double *adj, uint8_t *flags, const double *sums, int64_t count, double samples
 ) noexcept:
@@ -109,7 +128,7 @@ cdef void add_means(
             flags[start + k] &= ~GRAD_INT
 
 
-cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept:
+cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept nogil:
     """Sums over samples as means."""
     cdef double share = 1.0 / samples
     cdef int64_t k

@@ -149,3 +149,26 @@ def test_not_inside_of_a_program():
     with pytest.raises(TraceError, match=r"minimize\(\)"):
         outer([1.0])
     assert w.data == 1.0
+
+
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_threads_share_a_step_and_no_bit_changes(make):
+    """So many parameters that several tasks read and move them; some not used, some apart."""
+
+    def trained(threads):
+        random.seed(2)
+        model = MLP(150, [150, 40, 1])
+        apart = [Value(0.1 * k) for k in range(3)]
+        parameters = [*model.parameters(), *apart[::2]]
+        program = fastgrad.compile(
+            lambda x: model(x) ** 2 + apart[0] * x[0] + apart[2], threads=threads
+        )
+        optimizer = make(parameters, lr=0.01)
+        X = np.random.default_rng(1).normal(size=(70, 150))
+        losses = [optimizer.minimize(program, X) for _ in range(3)]
+        return losses, [p.data.hex() for p in parameters]
+
+    one = trained(1)
+    assert len(one[1]) > 3 * 2**13
+    assert trained(2) == one
+    assert trained(7) == one

@@ -159,32 +159,33 @@ static void dense_tile(int rows, int all, int adjoints, const Tile *tile, const 
     }
 }
 
-/* Four by four numbers, their rows made columns ... */
-static ALWAYS_INLINE void transposed(Vector *rows)
+/* The columns of four by four numbers, whose rows lie `apart` ... */
+static ALWAYS_INLINE void load_columns(Vector *columns, const double *from, int64_t apart)
 {
-#ifdef __AVX2__
-    const __m256d a = (__m256d)rows[0], b = (__m256d)rows[1];
-    const __m256d c = (__m256d)rows[2], d = (__m256d)rows[3];
-    const __m256d even_low = _mm256_unpacklo_pd(a, b), odd_low = _mm256_unpackhi_pd(a, b);
-    const __m256d even_high = _mm256_unpacklo_pd(c, d), odd_high = _mm256_unpackhi_pd(c, d);
-    rows[0] = (Vector)_mm256_permute2f128_pd(even_low, even_high, 0x20);
-    rows[1] = (Vector)_mm256_permute2f128_pd(odd_low, odd_high, 0x20);
-    rows[2] = (Vector)_mm256_permute2f128_pd(even_low, even_high, 0x31);
-    rows[3] = (Vector)_mm256_permute2f128_pd(odd_low, odd_high, 0x31);
+#ifdef __AVX2__ /* halves are put together by loads, which cost no shuffle */
+#define HALVES(i, k)                                                                              \
+    _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from + (i) * apart + (k))),          \
+                         _mm_loadu_pd(from + ((i) + 2) * apart + (k)), 1)
+    const __m256d even_low = HALVES(0, 0), odd_low = HALVES(1, 0);
+    const __m256d even_high = HALVES(0, 2), odd_high = HALVES(1, 2);
+#undef HALVES
+    columns[0] = (Vector)_mm256_unpacklo_pd(even_low, odd_low);
+    columns[1] = (Vector)_mm256_unpackhi_pd(even_low, odd_low);
+    columns[2] = (Vector)_mm256_unpacklo_pd(even_high, odd_high);
+    columns[3] = (Vector)_mm256_unpackhi_pd(even_high, odd_high);
 #else
-    const Vector a = rows[0], b = rows[1], c = rows[2], d = rows[3];
-    for (int i = 0; i < 4; i++) rows[i] = (Vector){a[i], b[i], c[i], d[i]};
+    for (int k = 0; k < 4; k++)
+        columns[k] = (Vector){from[k], from[apart + k], from[2 * apart + k], from[3 * apart + k]};
 #endif
 }
 
-/* ... and in memory, where rows are so far apart. */
+/* ... and in memory, where they become rows so far apart. */
 static ALWAYS_INLINE void transpose_four(const double *from, int64_t from_apart, double *to,
                                          int64_t to_apart)
 {
-    Vector rows[4];
-    for (int i = 0; i < 4; i++) rows[i] = LOAD(from + i * from_apart);
-    transposed(rows);
-    for (int i = 0; i < 4; i++) STORE(to + i * to_apart, rows[i]);
+    Vector columns[4];
+    load_columns(columns, from, from_apart);
+    for (int k = 0; k < 4; k++) STORE(to + k * to_apart, columns[k]);
 }
 
 /* The x of `columns` of a panel's entries, as rows of `width` numbers, one a lane; the rest is 0. */
@@ -212,6 +213,9 @@ static ALWAYS_INLINE void gradient_rows(
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++)
             sums[i][v] = fresh ? splat_wide(0.0) : load_wide(grads + i * row + WIDTH * v, WIDTH);
+    if (fresh) /* they come while the sums are made */
+        for (int i = 0; i < rows; i++)
+            for (int v = 0; v < vectors; v++) __builtin_prefetch(grads + i * row + WIDTH * v, 1);
     for (int64_t p = 0; p < count; p++) {
         const double *g = panels[p] + g_at * lanes;
         for (int l = 0; l < lanes; l++, g++, x += WIDTH * vectors) {
@@ -336,8 +340,7 @@ static ALWAYS_INLINE void dense_four(Vector *sums, const double *w, int64_t row,
     int64_t k = 0;
     for (; k + 4 <= terms; k += 4) {
         Vector columns[4];
-        for (int i = 0; i < 4; i++) columns[i] = LOAD(w + i * row + k);
-        transposed(columns);
+        load_columns(columns, w + k, row);
         for (int i = 0; i < 4; i++) sum += columns[i] * SPLAT(x[k + i]);
     }
     for (; k < terms; k++)

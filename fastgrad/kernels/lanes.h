@@ -118,14 +118,6 @@ static const int32_t *LANED(argmax_run)(int32_t n, const int32_t *code, double *
     return code;
 }
 
-/* Four inputs whose columns lie side by side, if they do, for a whole block. */
-static inline int LANED(are_together)(const Run *run, const int32_t *columns)
-{
-    for (int i = 1; i < 4; i++)
-        if (run->columns[columns[i]] != run->columns[columns[0]] + i) return 0;
-    return 1;
-}
-
 static void LANED(input)(const Run *run, int32_t column, double *to, int64_t first,
                          int64_t samples)
 {
@@ -158,14 +150,16 @@ static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, d
     for (int32_t k = 0; k < dense->inputs;) {
         const int32_t *const columns = dense->columns + k;
 #if LANES > 1
-        if (samples == LANES && k + 4 <= dense->inputs && LANED(are_together)(run, columns)) {
+        const int32_t some = side_by_side(run, columns, dense->inputs - k) / 4 * 4;
+        if (samples == LANES && some) {
             const int64_t stride = run->strides[columns[0]];
-            const double *const from = run->columns[columns[0]] + first * stride;
-            for (int p = 0; p < LANES / PANEL; p++)
-                for (int l = 0; l < PANEL; l += 4)
-                    transpose_four(from + (p * PANEL + l) * stride, stride,
-                                   x + p * apart + k * PANEL + l, PANEL);
-            k += 4;
+            const double *from = run->columns[columns[0]] + first * stride;
+            for (int p = 0; p < LANES / PANEL; p++, from += PANEL * stride)
+                for (int32_t i = 0; i < some; i += 4)
+                    for (int l = 0; l < PANEL; l += 4)
+                        transpose_four(from + l * stride + i, stride,
+                                       x + p * apart + (k + i) * PANEL + l, PANEL);
+            k += some;
             continue;
         }
 #endif

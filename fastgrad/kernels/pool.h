@@ -19,6 +19,9 @@
  *    call:   asleep - c, calls + c  ------->  sleep:  asleep + 1, wait for a call
  *    sleep:  caller = 1, wait         <-----  leave as the last one: wake the caller
  *
+ * Tasks are claimed by seats: a thread begins with the share of its own, then takes what is left of
+ * others'.
+ *
  * The invariant: a worker reads the job only while it is inside, and the job changes only while
  * the gate has no seats and nobody inside.  A worker that comes late finds no seat and has
  * touched nothing; if it finds a seat of a later job, it works on that one.  So nobody waits for a
@@ -69,10 +72,9 @@ enum { POOL_WORKERS = 255, POOL_SPIN = 50000, POOL_PATIENCE = 1000 };
 static struct {
     _Alignas(128) _Atomic uint64_t gate;
 
-    _Alignas(128) _Atomic int64_t next; /* the first task that nobody has claimed */
-    void (*task)(void *context, int64_t k);
+    _Alignas(128) void (*task)(void *context, int64_t k);
     void *context;
-    int64_t tasks;
+    int shares;        /* of the job: one a thread */
     _Atomic int spins; /* a processor for every thread of the job? */
 
     _Alignas(128) atomic_flag taken; /* by a caller; the next three are the taker's */
@@ -82,6 +84,11 @@ static struct {
     int calls; /* to sleeping workers, not yet answered; under the lock */
     pthread_mutex_t lock;
     pthread_cond_t called, over;
+
+    struct {
+        _Alignas(128) _Atomic int64_t next; /* the first task that nobody has claimed */
+        int64_t end;
+    } share[POOL_WORKERS + 1];
 } pool = {
     .taken = ATOMIC_FLAG_INIT,
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -135,23 +142,31 @@ static void pool_watch(uint64_t field, int wanted)
     } while (pool_now() < end);
 }
 
-static void pool_work(void)
+/* A share of its own, so that what a thread has in its cache from the last job is mostly what it
+ * works on in the next one. */
+static void pool_work(int seat)
 {
     void (*const task)(void *, int64_t) = pool.task;
     void *const context = pool.context;
-    const int64_t tasks = pool.tasks;
-    int64_t k; /* relaxed: the gate orders the job and its results */
-    while ((k = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < tasks)
-        task(context, k);
+    const int shares = pool.shares;
+    for (int i = 0; i < shares; i++) {
+        const int which = (seat + i) % shares;
+        const int64_t end = pool.share[which].end;
+        int64_t k; /* relaxed: the gate orders the job and its results */
+        while ((k = atomic_fetch_add_explicit(&pool.share[which].next, 1, memory_order_relaxed))
+               < end)
+            task(context, k);
+    }
 }
 
+/* Returns the seat, counted from 1; 0 if there is none. */
 static int pool_enter(void)
 {
     uint64_t gate = atomic_load(&pool.gate);
     while (gate & POOL_SEATS)
         if (atomic_compare_exchange_weak(&pool.gate, &gate,
                                          gate - POOL_ONE(POOL_SEATS) + POOL_ONE(POOL_INSIDE)))
-            return 1;
+            return (int)((gate & POOL_SEATS) / POOL_ONE(POOL_SEATS));
     return 0;
 }
 
@@ -186,8 +201,9 @@ static void *pool_worker(void *unused)
 {
     for (;;) {
         pool_watch(POOL_SEATS, 1);
-        if (pool_enter()) {
-            pool_work();
+        const int seat = pool_enter();
+        if (seat) {
+            pool_work(seat);
             pool_leave();
         } else pool_sleep();
     }
@@ -253,14 +269,17 @@ static void pool_share(void (*task)(void *context, int64_t k), void *context, in
 
     pool.task = task;
     pool.context = context;
-    pool.tasks = tasks;
-    atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
+    pool.shares = seats + 1;
+    for (int k = 0; k <= seats; k++) {
+        atomic_store_explicit(&pool.share[k].next, k * tasks / (seats + 1), memory_order_relaxed);
+        pool.share[k].end = (k + 1) * tasks / (seats + 1);
+    }
     atomic_store_explicit(&pool.spins, seats < pool.processors, memory_order_relaxed);
     const uint64_t before = atomic_fetch_add(&pool.gate, (uint64_t)seats * POOL_ONE(POOL_SEATS));
     const int asleep = (int)((before & POOL_ASLEEP) / POOL_ONE(POOL_ASLEEP));
     const int missing = seats - (pool.workers - asleep);
     if (missing > 0) pool_call(missing);
-    pool_work();
+    pool_work(0);
     if (atomic_fetch_and(&pool.gate, ~POOL_SEATS) & POOL_INSIDE) pool_wait();
 }
 

@@ -29,6 +29,14 @@ static void note_bad(Run *run, int64_t sample, const int32_t *code)
 #endif
 }
 
+/* How many of these input columns lie side by side, the first one included. */
+static int32_t side_by_side(const Run *run, const int32_t *columns, int32_t count)
+{
+    int32_t some = 1;
+    while (some < count && run->columns[columns[some]] == run->columns[columns[0]] + some) some++;
+    return some;
+}
+
 #define LANES 1
 #define LANED(name) name##_1
 #include "lanes.h"

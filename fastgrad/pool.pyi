@@ -1,0 +1,3 @@
+"""Types of what Python sees of ``pool.pyx``."""
+
+def processors() -> int: ...
