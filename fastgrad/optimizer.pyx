@@ -244,6 +244,14 @@ cdef class Optimizer:
 
     # ---- state
 
+    def __repr__(self):
+        settings = "".join(f", {name}={self.param_groups[0][name]!r}" for name in self.names)
+        return f"{type(self).__name__}({len(self.params)} parameters{settings})"
+
+    def __reduce__(self):
+        """Copies and pickles have the parameters by value, or with the model that is in them."""
+        return restored, (type(self), self.params, self.state_dict())
+
     def state_dict(self):
         """All that later steps depend on, but for the parameters.
 
@@ -336,6 +344,13 @@ cdef class Optimizer:
         self.read_settings(settings)
         self.param_groups[0].update(settings)
         self.memory, self.steps = memory, steps
+
+
+def restored(cls, params, state_dict):
+    """An optimizer from its class, its parameters and its state: what unpickling calls."""
+    optimizer = cls(params)
+    optimizer.load_state_dict(state_dict)
+    return optimizer
 
 
 cdef void move_piece(Optimizer self, int64_t k) noexcept nogil:

@@ -66,17 +66,22 @@ def check_targets(loss: str, shape: tuple[int, ...], targets: np.ndarray) -> Non
     """Raise unless they are what a loss compares an output of this shape with."""
     if loss == "cross_entropy":
         if len(shape) != 1 or targets.ndim != 1:
+            remedy = "choose loss='mse', or 'hinge' for labels -1 and 1, or widen the last layer"
+            if len(shape) == 1 and targets.shape[1:] == (1,):
+                remedy = "pass Y.ravel()"
             raise ValueError(
                 f"cross_entropy needs a row of outputs, one for each class, and a label a sample, "
-                f"got outputs of shape {shape} and targets of shape {targets.shape[1:]}: choose "
-                "loss='mse', or 'hinge' for labels -1 and 1, or widen the last layer"
+                f"got outputs of shape {shape} and targets of shape {targets.shape[1:]}: {remedy}"
             )
         wrong = (targets < 0) | (targets >= shape[0]) | (targets != np.floor(targets))
         expected = f"whole numbers from 0 to {shape[0] - 1}, as the model has {shape[0]} outputs"
     else:
         if targets.shape[1:] != shape:
+            are_labels = len(shape) == 1 and targets.ndim == 1
+            remedy = ": labels of classes must be ints, as Y.astype(int) makes them"
             raise ValueError(
                 f"{loss} needs targets of the shape of an output, {shape}, got {targets.shape[1:]}"
+                + remedy * are_labels
             )
         if loss == "mse":
             return

@@ -87,9 +87,11 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError):  # name the file that was asked for
+            raise OSError(error.errno, error.strerror, path) from None
         raise
     if os.name == "posix":  # elsewhere a directory cannot be opened
         folder = os.open(os.path.dirname(path), os.O_RDONLY)

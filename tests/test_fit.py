@@ -338,6 +338,11 @@ def test_targets_that_do_not_suit_the_loss():
         "outputs of shape () and targets of shape (): choose loss='mse', or 'hinge' for labels -1 "
         "and 1, or widen the last layer"
     )
+    assert raised(ValueError, X, LABELS[:, None]).endswith("targets of shape (1,): pass Y.ravel()")
+    assert raised(ValueError, X, LABELS.astype(float)) == (
+        "mse needs targets of the shape of an output, (3,), got (): labels of classes must be "
+        "ints, as Y.astype(int) makes them"
+    )
     assert raised(ValueError, X, X[:, :1], model=nn.MLP(3, [1])) == (
         "mse needs targets of the shape of an output, (), got (1,)"
     )

@@ -1,5 +1,6 @@
 """Optimizers find their parameters wherever they are; bad settings raise and change nothing."""
 
+import copy
 import math
 import pickle
 import subprocess
@@ -353,11 +354,36 @@ def test_parameters_are_fixed():
         optimizer.step()
 
 
-def test_what_has_no_rule_or_is_not_carried():
+def test_what_has_no_rule():
     with pytest.raises(TypeError, match="use SGD, Adam, AdamW or RMSprop"):
         optim.Optimizer([W], {})
-    with pytest.raises(TypeError, match="cannot pickle"):
-        pickle.dumps(optim.SGD([W]))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_copies_go_on_with_the_model_that_is_copied_with_them(copied):
+    def step(model, optimizer):
+        loss = model([0.5, -1.0]) ** 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    model = MLP(2, [4, 1])
+    adam = optim.Adam(model.parameters(), lr=0.1)
+    step(model, adam)
+    other, others_adam = copied((model, adam))
+    for p, q in zip(other.parameters(), others_adam.param_groups[0]["params"], strict=True):
+        assert p is q
+    before = [p.data for p in model.parameters()]
+    step(other, others_adam)
+    assert [p.data for p in model.parameters()] == before
+    step(model, adam)
+    assert [p.data for p in other.parameters()] == [p.data for p in model.parameters()]
+
+
+def test_repr_tells_the_settings():
+    assert repr(optim.SGD([W], lr=0.5)) == (
+        "SGD(1 parameters, lr=0.5, momentum=0, dampening=0, weight_decay=0, nesterov=False)"
+    )
 
 
 def test_no_numpy():

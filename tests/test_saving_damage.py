@@ -246,6 +246,10 @@ def test_what_is_no_file(path):
         fastgrad.load(path)
     with pytest.raises(IsADirectoryError):
         fastgrad.load(path.parent)
+    nowhere = path.parent / "nowhere" / "model.npz"
+    with pytest.raises(FileNotFoundError) as caught:  # by its name, not the temporary's
+        fastgrad.save(1, nowhere)
+    assert str(caught.value).endswith(f"'{nowhere}'")
     for data, text in [(b"", "0 bytes"), (b"\x89PNG\r\n" + bytes(1000), "1006 bytes")]:
         path.write_bytes(data)
         with pytest.raises(ValueError, match=text):
