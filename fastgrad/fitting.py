@@ -19,7 +19,7 @@ import numpy as np
 
 from fastgrad import functional, optim
 from fastgrad.engine import Value
-from fastgrad.module import Module
+from fastgrad.module import Module, held
 from fastgrad.optimizer import checked
 from fastgrad.program import Program, compile
 from fastgrad.samples import Samples, check_targets, divide
@@ -202,6 +202,13 @@ class _Task:
         self.module = model if isinstance(model, Module) else _Parameters(model.parameters)
         # Kept, as train() looks for them among all Values, which takes as long as some epochs.
         self.modules = list(self.module.modules())
+        used = set(self.program.parameters)
+        for part in self.modules:
+            if type(part).parameters is Module.parameters and used & set(held(part)):
+                raise ValueError(
+                    f"{type(part).__name__} has Values that the loss depends on, but no "
+                    "parameters(): define it, to list those that are trained, [] if none is"
+                )
 
     def _compile(
         self, model: Any, loss: str | Callable[..., Value] | None, are_labels: bool

@@ -290,6 +290,13 @@ def _walk(thing: Any, name: str, above: tuple[Any, ...]) -> Iterator[_Part]:
         yield from _walk(part, f"{name}.{key}" if name else f"{key}", (*above, thing))
 
 
+def held(module: Module) -> Iterator[Value]:
+    """All Values in the attributes of a module and of its parts, listed by parameters() or not."""
+    for part in _walk(module, "", ()):
+        if part.shape is not None:
+            yield from _flat(part.thing, len(part.shape))
+
+
 def _shape(thing: Any, depth: int = 0) -> tuple[int, ...] | None:
     """The shape of a Value, or of nested lists of Values; None if it is none, or ragged."""
     if isinstance(thing, Value):

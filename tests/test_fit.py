@@ -329,6 +329,30 @@ def test_labels_out_of_range(label):
     assert numbers(model) == before
 
 
+def test_a_module_that_lists_no_parameters():
+    class Residual(nn.Module):
+        def __init__(self):
+            self.inner, self.gain = nn.Layer(3, 3), Value(0.5)
+
+        def __call__(self, x):
+            return [number + self.gain * more for number, more in zip(x, self.inner(x))]
+
+    model = nn.Sequential(Residual(), nn.Layer(3, 3, nonlin=False))
+    assert raised(ValueError, X, LABELS, model=model) == (
+        "Residual has Values that the loss depends on, but no parameters(): define it, to list "
+        "those that are trained, [] if none is"
+    )
+
+    class Frozen(Residual):
+        def parameters(self):
+            return []
+
+    model = nn.Sequential(Frozen(), nn.Layer(3, 3, nonlin=False))
+    before = model.layers[0].gain.data
+    fit(model)
+    assert model.layers[0].gain.data == before
+
+
 def test_targets_that_do_not_suit_the_loss():
     assert raised(ValueError, X, LABELS + 0.5, loss="cross_entropy").startswith(
         "the label of sample 0 is out of range: got"
