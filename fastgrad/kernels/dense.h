@@ -58,8 +58,8 @@ enum {
     COLUMNS = 2 * WIDTH,
     PANELS_AT_ONCE = 16,
     TURNED_X = PANELS_AT_ONCE * 8 * 16, /* half of the first-level cache */
-    TURN_FROM = 1 << 14,          /* weights of a layer from which turned columns pay */
-    TURNED_AT_ONCE = 8 * TILE_ROWS /* with TERMS_AT_ONCE terms: in the second-level cache */
+    TURN_FROM = 1 << 14, /* weights of a layer from which turned columns pay */
+    TURNED_AT_ONCE = 48  /* whole tiles; with TERMS_AT_ONCE terms in the second-level cache */
 };
 
 typedef struct Tile {
