@@ -15,6 +15,7 @@ from typing import Any
 
 import griffe
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 _LANGUAGES = {".h": "c", ".pxd": "cython", ".pyx": "cython"}
@@ -58,6 +59,11 @@ def on_files(files: Files, config: Any) -> Files:
     readme = _led((ROOT / "README.md").read_text(encoding="utf-8"), "", files, config)
     files.append(File.generated(config, "index.md", content=readme))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> None:
+    if page.file.src_uri == "drawing.md":  # wide pictures, short contents
+        page.meta["hide"] = ["toc"]
 
 
 class Docstrings(griffe.Extension):
