@@ -31,7 +31,9 @@ def _source_page(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = [(c["cell_type"], "".join(c["source"])) for c in json.loads(text)["cells"]]
-        return "\n\n".join(_fenced(s, "python") if kind == "code" else s for kind, s in cells)
+        shown = [_fenced(s, "python") if kind == "code" else s for kind, s in cells]
+        shown.insert(1, f"*Open `{path.name}` in Jupyter to see what the cells give.*")
+        return "\n\n".join(shown).replace("](../docs/", "](../../")  # from source/examples
     head = f"---\nsearch:\n  exclude: true\n---\n# {path.name}\n\n"
     return head + _fenced(text, _LANGUAGES.get(path.suffix, "python"))
 
@@ -59,6 +61,11 @@ def on_files(files: Files, config: Any) -> Files:
     readme = _led((ROOT / "README.md").read_text(encoding="utf-8"), "", files, config)
     files.append(File.generated(config, "index.md", content=readme))
     return files
+
+
+def on_page_content(html: str, **kwargs: Any) -> str:
+    """Without the dash that mkdocstrings puts before a description when there is none."""
+    return re.sub(r'\u2013\s*<div class="doc-md-description">\s*</div>', "", html)
 
 
 def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> None:
