@@ -20,6 +20,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 _LANGUAGES = {".h": "c", ".pxd": "cython", ".pyx": "cython"}
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
+_TOGETHER = re.compile(r"^( *)(\**\w+(?:, \**\w+)+)((?: : .*)?\n(?:\1 .*\n)+)", re.MULTILINE)
 
 
 def _fenced(code: str, language: str) -> str:
@@ -73,10 +74,19 @@ def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> None:
         page.meta["hide"] = ["toc"]
 
 
+def _apart(text: str) -> str:
+    """What shares a line one by one: griffe gives all its parameters the default of the first."""
+    return _TOGETHER.sub(
+        lambda match: "".join(f"{match[1]}{name}{match[3]}" for name in match[2].split(", ")), text
+    )
+
+
 class Docstrings(griffe.Extension):
     """Give what is known from a stub the docstring that its compiled module has."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = _apart(obj.docstring.value)
         if obj.filepath.suffix != ".pyi" or obj.name == "__init__":
             return
         if obj.is_attribute and "property" not in obj.labels:
@@ -87,4 +97,4 @@ class Docstrings(griffe.Extension):
         text = re.sub(r"\A[\w.]+\(.*\)\n+", "", inspect.getdoc(found) or "")  # Cython's signature
         if text:
             text = re.sub(r"::$", ":", text, flags=re.MULTILINE)  # reST's mark of a literal block
-            obj.docstring = griffe.Docstring(text, parent=obj, parser="numpy")
+            obj.docstring = griffe.Docstring(_apart(text), parent=obj, parser="numpy")

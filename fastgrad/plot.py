@@ -204,7 +204,7 @@ def graph_stats(root: Value, ax: "Axes | None" = None) -> "Axes":
     bars = ax.barh(names, numbers, color="tab:blue")
     ax.bar_label(bars, padding=3)
     ax.invert_yaxis()
-    ax.margins(x=0.15)
+    ax.margins(x=0.25)  # room for what is written behind the bars
     held = usage()
     kib = held["bytes"] / held["capacity"] * len(values) / 1024
     depth = fold(ops, operands)[-1].depth
