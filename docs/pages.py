@@ -20,7 +20,11 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent.parent
 _LANGUAGES = {".h": "c", ".pxd": "cython", ".pyx": "cython"}
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
-_TOGETHER = re.compile(r"^( *)(\**\w+(?:, \**\w+)+)((?: : .*)?\n(?:\1 .*\n)+)", re.MULTILINE)
+_TOGETHER = re.compile(
+    r"^( *)(\**\w+(?:, \**\w+)+)"  # names; then a type, a description or both
+    r"( : .*\n(?:\1 .*\n)*|\n(?:\1 .*\n)+)",
+    re.MULTILINE,
+)
 
 
 def _fenced(code: str, language: str) -> str:
