@@ -15,10 +15,16 @@ from typing import Any
 
 import griffe
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 _LANGUAGES = {".h": "c", ".pxd": "cython", ".pyx": "cython"}
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
+_TOGETHER = re.compile(
+    r"^( *)(\**\w+(?:, \**\w+)+)"  # names; then a type, a description or both
+    r"( : .*\n(?:\1 .*\n)*|\n(?:\1 .*\n)+)",
+    re.MULTILINE,
+)
 
 
 def _fenced(code: str, language: str) -> str:
@@ -30,7 +36,9 @@ def _source_page(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = [(c["cell_type"], "".join(c["source"])) for c in json.loads(text)["cells"]]
-        return "\n\n".join(_fenced(s, "python") if kind == "code" else s for kind, s in cells)
+        shown = [_fenced(s, "python") if kind == "code" else s for kind, s in cells]
+        shown.insert(1, f"*Open `{path.name}` in Jupyter to see what the cells give.*")
+        return "\n\n".join(shown).replace("](../docs/", "](../../")  # from source/examples
     head = f"---\nsearch:\n  exclude: true\n---\n# {path.name}\n\n"
     return head + _fenced(text, _LANGUAGES.get(path.suffix, "python"))
 
@@ -60,10 +68,29 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def on_page_content(html: str, **kwargs: Any) -> str:
+    """Without the dash that mkdocstrings puts before a description when there is none."""
+    return re.sub(r'\u2013\s*<div class="doc-md-description">\s*</div>', "", html)
+
+
+def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> None:
+    if page.file.src_uri == "drawing.md":  # wide pictures, short contents
+        page.meta["hide"] = ["toc"]
+
+
+def _apart(text: str) -> str:
+    """What shares a line one by one: griffe gives all its parameters the default of the first."""
+    return _TOGETHER.sub(
+        lambda match: "".join(f"{match[1]}{name}{match[3]}" for name in match[2].split(", ")), text
+    )
+
+
 class Docstrings(griffe.Extension):
     """Give what is known from a stub the docstring that its compiled module has."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = _apart(obj.docstring.value)
         if obj.filepath.suffix != ".pyi" or obj.name == "__init__":
             return
         if obj.is_attribute and "property" not in obj.labels:
@@ -74,4 +101,4 @@ class Docstrings(griffe.Extension):
         text = re.sub(r"\A[\w.]+\(.*\)\n+", "", inspect.getdoc(found) or "")  # Cython's signature
         if text:
             text = re.sub(r"::$", ":", text, flags=re.MULTILINE)  # reST's mark of a literal block
-            obj.docstring = griffe.Docstring(text, parent=obj, parser="numpy")
+            obj.docstring = griffe.Docstring(_apart(text), parent=obj, parser="numpy")

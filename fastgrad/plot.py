@@ -10,7 +10,7 @@ figure's, and returns it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +47,8 @@ def decision_boundary(
     X : array_like, shape (n, 2)
     y : array_like, shape (n,)
         The points' classes, at least two: the smaller of two is where scores should be below the
-        threshold; of several, they go to the scores in their order.
+        threshold; to several scores they go by their number, if all are 0, 1, 2, ..., else in
+        their order.
     threshold : float
         Where the boundary of a single score is: 0.5 if that is a probability.
     ax : matplotlib Axes, optional
@@ -85,6 +86,7 @@ def decision_boundary(
     rows = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
     scores = program.compile(lambda x: model(x))(rows).reshape(GRID, GRID, -1)
     known = np.unique(classes)
+    colors = _palette(max(len(known), scores.shape[2]))
     if scores.shape[2] == 1:
         score = scores[:, :, 0]
         reach = np.abs(score - threshold).max() or 1.0
@@ -94,13 +96,15 @@ def decision_boundary(
             ax.contour(across, up, score, [threshold], colors="black")
     else:
         edges = np.arange(scores.shape[2] + 1) - 0.5
-        ax.contourf(across, up, scores.argmax(axis=2), edges, colors=_palette(edges[1:]), alpha=0.4)
-    for one, color in zip(known, _palette(known)):
+        regions = colors[: scores.shape[2]]
+        ax.contourf(across, up, scores.argmax(axis=2), edges, colors=regions, alpha=0.4)
+    numbered = set(known.tolist()) <= set(range(scores.shape[2]))
+    for k, one in enumerate(known):
         inside = points[classes == one]
         ax.scatter(
             inside[:, 0],
             inside[:, 1],
-            color=color,
+            color=colors[int(one) if numbered else k],
             edgecolors="white",
             linewidths=0.8,
             s=44,
@@ -118,7 +122,8 @@ def history(h: Mapping[str, Sequence[float]], ax: "Axes | None" = None) -> "Axes
     ----------
     h : mapping of str to sequence of float
         By name, a number an epoch: ``{"loss": [...], "val_loss": [...], "accuracy": [...]}``. Names
-        that end in ``accuracy`` have an axis of their own on the right, from 0 to 1.
+        that end in ``accuracy`` have an axis of their own on the right, from 0 to 1. The learning
+        rate, ``lr`` of what `fit` returns, is left out.
     ax : matplotlib Axes, optional
 
     Returns
@@ -128,7 +133,7 @@ def history(h: Mapping[str, Sequence[float]], ax: "Axes | None" = None) -> "Axes
     Raises
     ------
     ValueError
-        If there is nothing in `h`.
+        If there is nothing to draw in `h`.
     ImportError
         If there is no `ax`, and no matplotlib to make one.
 
@@ -139,19 +144,22 @@ def history(h: Mapping[str, Sequence[float]], ax: "Axes | None" = None) -> "Axes
     >>> axes.get_xlabel(), len(axes.lines)
     ('epoch', 1)
     """
-    if not h:
-        raise ValueError("expected a mapping of names to lists by epoch, got an empty one")
+    drawn = {name: numbers for name, numbers in h.items() if name != "lr"}
+    if not drawn:
+        raise ValueError(
+            f"expected a mapping of names to lists by epoch, with a loss say, got names {list(h)}"
+        )
     ax = _axes(ax)
     shares = None
     lines = []
-    for k, (name, numbers) in enumerate(h.items()):
+    for k, (name, numbers) in enumerate(drawn.items()):
         on = ax
         if name.endswith("accuracy"):
             shares = on = shares or ax.twinx()
         dashes = "--" if on is not ax else "-"
         epochs = range(1, len(numbers) + 1)
         lines += on.plot(epochs, numbers, dashes, color=f"C{k}", label=name)
-    ax.set(xlabel="epoch", ylabel=", ".join(n for n in h if not n.endswith("accuracy")))
+    ax.set(xlabel="epoch", ylabel=", ".join(n for n in drawn if not n.endswith("accuracy")))
     ax.grid(alpha=0.3)
     if shares is not None:
         shares.set(ylabel="accuracy", ylim=(0, 1.05))
@@ -196,7 +204,7 @@ def graph_stats(root: Value, ax: "Axes | None" = None) -> "Axes":
     bars = ax.barh(names, numbers, color="tab:blue")
     ax.bar_label(bars, padding=3)
     ax.invert_yaxis()
-    ax.margins(x=0.15)
+    ax.margins(x=0.25)  # room for what is written behind the bars
     held = usage()
     kib = held["bytes"] / held["capacity"] * len(values) / 1024
     depth = fold(ops, operands)[-1].depth
@@ -276,9 +284,8 @@ def _row_name(name: str, grads: "np.ndarray[Any, Any]") -> str:
     return ", ".join(parts)
 
 
-def _palette(classes: Iterable[Any]) -> list[str]:
+def _palette(count: int) -> list[str]:
     """A color a class: two as the shades of a single score, more in matplotlib's order."""
-    count = len(list(classes))
     return [COLORS[k] if count <= 2 else f"C{k}" for k in range(count)]
 
 

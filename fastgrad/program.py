@@ -172,8 +172,10 @@ class Program:
             One item an argument: a leaf `Value`, or nested lists of them.
         outputs : Value or nested lists of Value
             All other leaves that they reach and that somebody holds are parameters.
-        threads, check_finite
-            As for `fastgrad.compile`; lines are known of what was recorded inside of
+        threads : int, optional
+            As for `Program`.
+        check_finite : bool
+            As for `Program`; lines are known of what was recorded inside of
             `fastgrad.detect_anomaly`.
 
         Returns
@@ -486,7 +488,11 @@ def compile(
     ----------
     function : callable, optional
         A function of `Value` inputs.
-    threads, parameters, check_finite
+    threads : int, optional
+        As for `Program`.
+    parameters : iterable of Value
+        As for `Program`.
+    check_finite : bool
         As for `Program`.
 
     Returns

@@ -1,8 +1,11 @@
 """What README and the pages of docs/ say is what happens: their Python blocks run, page by page."""
 
 import doctest
+import os
 import re
+import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,26 +14,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.fixture
-def own_micrograd():
-    """A page may call fastgrad.install(); other tests want the real micrograd."""
-
-    def take():
-        names = [name for name in sys.modules if name.split(".")[0] == "micrograd"]
-        return {name: sys.modules.pop(name) for name in names}
-
-    before = take()
-    yield
-    take()
-    sys.modules.update(before)
-
-
-@pytest.mark.usefixtures("own_micrograd")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_blocks_run(page, tmp_path, monkeypatch):
-    """A page is one session, in a folder of its own; blocks without a prompt are run as scripts."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+def run_blocks(page):
+    """Run a page as one session; blocks without a prompt are scripts."""
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     names, said = {"__name__": "__main__"}, []
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
@@ -42,4 +27,34 @@ def test_blocks_run(page, tmp_path, monkeypatch):
             runner.run(test, out=said.append, clear_globs=False)
         else:
             exec(compile(block, where, "exec"), names)
-    assert not said, "".join(said)
+    if said:
+        sys.exit("".join(said))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_run(page, tmp_path):
+    """In a process of its own, as a reader's: slots count from 0, and install() harms no other."""
+    ended = subprocess.run(
+        [sys.executable, __file__, page],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert not ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_tables_have_headings(page):
+    """Browsers draw a row without any text as an empty box."""
+    lines = page.read_text("utf-8").splitlines()
+    empty = [
+        f"line {number}: {head}"
+        for number, (head, rule) in enumerate(pairwise(lines), start=1)
+        if re.fullmatch(r"\|[-:| ]*-[-:| ]*", rule) and not head.strip("| ")
+    ]
+    assert not empty
+
+
+if __name__ == "__main__":
+    run_blocks(Path(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Plots say what the numbers say, draw where they are told to, and change nothing."""
 
 import random
+import re
 import sys
 
 import matplotlib
@@ -9,7 +10,7 @@ import pytest
 from alive import entries_alive
 from matplotlib.figure import Figure
 
-from fastgrad import TraceError, Value, nn, plot
+from fastgrad import TraceError, Value, fit, nn, plot
 
 matplotlib.use("agg")
 
@@ -51,6 +52,18 @@ def test_several_scores_are_regions(ax):
     assert len(ax.get_legend().get_texts()) == 3
 
 
+@pytest.mark.parametrize(("classes", "regions"), [((0, 2), (0, 2)), ((-1, 1), (0, 1))])
+def test_points_have_the_color_of_their_region(ax, classes, regions):
+    low, high = classes
+    labels = [low, high, high, low]
+    plot.decision_boundary(lambda r: [r[0] * 0 + 0.4, r[0], r[1]], POINTS, labels, ax=ax)
+    plane, *points = ax.collections
+    colors = plane.get_facecolor()[:, :3].tolist()
+    assert [dots.get_facecolor()[0, :3].tolist() for dots in points] == [
+        colors[place] for place in regions
+    ]
+
+
 def test_boundary_leaves_the_model_and_the_tape(ax):
     model = nn.MLP(2, [8, 1])
     model([1.0, 2.0]).backward()
@@ -88,9 +101,19 @@ def test_history_has_losses_left_and_accuracies_right(ax):
     assert ax.get_ylabel() == "loss, val_loss"
 
 
-def test_history_of_nothing(ax):
-    with pytest.raises(ValueError, match="expected a mapping of names to lists by epoch"):
-        plot.history({}, ax=ax)
+def test_history_of_a_fit_is_without_the_learning_rate(ax):
+    model = nn.MLP(2, [2, 1])
+    h = fit(model, POINTS, [0.0, 1.0, 1.0, 0.0], epochs=2, validation=0.5, progress=False)
+    assert "lr" in h
+    plot.history(h, ax=ax)
+    assert ax.get_ylabel() == "loss, validation_loss"
+    assert len(ax.lines) == 2
+
+
+@pytest.mark.parametrize("h", [{}, {"lr": [0.1]}])
+def test_history_of_nothing(ax, h):
+    with pytest.raises(ValueError, match=re.escape(f"with a loss say, got names {list(h)}")):
+        plot.history(h, ax=ax)
 
 
 def test_graph_stats_counts(ax):

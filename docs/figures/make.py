@@ -19,7 +19,7 @@ def drawings():
     a, b = Value(2.0, label="a"), Value(-3.0, label="b")
     c = a * b
     c.label = "c"
-    d = (c + 10.0).tanh()
+    d = (c + 6.5).tanh()
     d.label = "d"
     d.backward()
     yield "labels", draw_dot(d, rankdir="TB", precision=2)
@@ -49,7 +49,7 @@ def plots():
         optimizer.step()
         h["loss"].append(loss.data)
         h["accuracy"].append(sum((s.data > 0) == (k > 0) for s, k in zip(scores, y)) / len(y))
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
     axes = figure.subplots(2, 2).flat
     plot.decision_boundary(model, X, y, ax=axes[0])
     plot.history(h, ax=axes[1])
@@ -61,4 +61,4 @@ def plots():
 if __name__ == "__main__":
     for name, drawing in drawings():
         drawing.save(HERE / f"{name}.svg")
-    plots().savefig(HERE / "plots.png", dpi=64)
+    plots().savefig(HERE / "plots.png", dpi=120)
