@@ -32,7 +32,9 @@ extensions = [
     for name, flags in (("replay", LANES), ("descent", LANES), ("*", FLAGS))
 ]
 directives = {"boundscheck": DEBUG, "initializedcheck": DEBUG, "cdivision": not DEBUG}
-directives |= {"language_level": 3, "wraparound": False, "embedsignature": True}
+directives |= {"language_level": 3, "wraparound": False}
+# Methods check their self, and tell their signature.
+directives |= {"binding": False, "embedsignature": True, "embedsignature.format": "clinic"}
 directives |= {"auto_pickle": False}  # slots mean nothing in another process
 if __name__ == "__main__":  # cythonize's processes import this file
     jobs = {"nthreads": os.cpu_count(), "build_dir": "build"}

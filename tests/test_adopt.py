@@ -40,7 +40,7 @@ def test_each_shape_is_replaced_under_any_name(base, name):
 def test_the_class_is_really_replaced():
     Path("script.py").write_text(MICROGRAD + "print(type(Value.backward).__name__)")
     assert python("script.py").out == "function\n"
-    assert python("-m", "fastgrad", "script.py").out == "cython_function_or_method\n"
+    assert python("-m", "fastgrad", "script.py").out == "method_descriptor\n"
 
 
 # ---- variants: {name: (class, what follows it)}
