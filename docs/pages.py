@@ -17,7 +17,7 @@ import griffe
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parent.parent
-_LANGUAGES = {".h": "c", ".pxd": "cython", ".pyx": "cython"}
+_LANGUAGES = {".c": "c", ".h": "c", ".pxd": "cython", ".pyx": "cython"}
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 
 
