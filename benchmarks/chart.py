@@ -42,6 +42,7 @@ def demo_bars(axes, data):
         for label in labels
     ]
     axes.barh(labels, times, color=colors)
+    axes.margins(y=0.01)
     for k, seconds in enumerate(times):
         axes.text(seconds * 1.15, k, short(seconds), va="center", fontsize=8)
     axes.set(xscale="log", xlim=(min(times) / 2, max(times) * 12))
@@ -63,6 +64,7 @@ def lines(axes, data, kind, title, what):
         width = 2.5 if label.startswith("fastgrad") else 1.3
         axes.plot(*zip(*points), "o-", ms=4, lw=width, color=color, label=label)
     axes.set(xscale="log", yscale="log")
+    axes.margins(y=0.15)  # room for the legend
     axes.set_title(f"{title}, {what}", fontsize=10)
     shape(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: short(seconds)))

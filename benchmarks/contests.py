@@ -157,7 +157,7 @@ REPLAYED = "Compiled: recorded once, run on batches"
 
 compiled = [
     Contest(
-        "batch-demo", REPLAYED, "A training step of micrograd's demo, as a batch", COMPILED,
+        "batch-demo", REPLAYED, f"A training step of {nets.MOONS} (micrograd's demo)", COMPILED,
         nets.MOONS, entries(COMPILED, NUMPY, TORCH, JAX, AUTOGRAD, VM, C, LIMIT),
     ),
     *(

@@ -5,7 +5,6 @@ bytes) of each round, by contest and engine. A ratio is the median of the rounds
 """
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from benchmarks.engines import (
     JAX,
     LIMIT,
     MICROGRAD,
-    MINIGRAD,
     NUMPY,
     SLOTTED,
     TORCH,
@@ -39,8 +37,8 @@ FASTER = {label: engine.wins for label, engine in ENGINES.items()} | {
 ARRAYS = "keeps arrays, 8 bytes a number; each of fastgrad's parameters is an object of Python"
 SMALLER = dict.fromkeys([NUMPY, TORCH, JAX], ARRAYS) | {
     XAD: "knows of an entry neither the operation nor the Value that it belongs to",
-    MINIGRAD: "counts references from node to node, and has no place for what a script may attach",
 }
+TWO = ", 2 threads"
 MATRICES = {"size": "operations", "memory": "operations", "batch": "batch"}
 TIMES = [(1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")]
 BYTES = [(1e6, "MB"), (1e3, "kB"), (1, "B")]
@@ -71,14 +69,15 @@ def ratios(contest, label, ours=None):
 
 
 def short(number, unit="s"):
-    """A number with its unit, three digits of it."""
+    """A number with its unit."""
     scales = TIMES if unit == "s" else BYTES
     scale, name = next((s for s in scales if abs(number) >= s[0]), scales[-1])
     return f"{digits(number / scale)} {name}"
 
 
 def digits(number):
-    return f"{number:,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
+    """Three of them."""
+    return f"{float(f'{number:.3g}'):,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
 
 
 def median(contest, label):
@@ -173,8 +172,9 @@ def losses(data):
         if contest["ours"] not in contest["rows"]:
             continue
         for label in contest["rows"]:
-            name = re.sub(r", (gc on|gc off|\d threads)$", "", label)
-            if name.startswith(("fastgrad", "import fastgrad")):
+            name = label.removesuffix(", gc on").removesuffix(", gc off").removesuffix(TWO)
+            other_threads = label.endswith(TWO) != contest["ours"].endswith(TWO)
+            if name.startswith(("fastgrad", "import fastgrad")) or other_threads:
                 continue
             _, middle, high = quartiles(ratios(contest, label))
             if high < 1:
@@ -220,8 +220,8 @@ pages say of speed is drawn from the same file.
   else the machine does hits all alike, and a ratio is taken within a round. Medians and quartiles
   are of the rounds.
 - **What is checked.** Before it is timed, each engine's value, its gradient and the values of
-  three steps must agree with the workload's reference to 1e-9. One that does not, or that raises
-  or crashes, is left out there, and the reason is printed. Everything is float64.
+  its first steps must agree with the workload's reference to 1e-9. One that does not, or that
+  raises or crashes, is left out there, and the reason is printed. All is float64.
 - **Warm.** Compiling, tracing and building happen before. So do some steps.
 - **The cyclic collector** is on for fastgrad, as Python has it, and off for the others, which
   helps them; micrograd and microgpt's Value, whose graphs are Python objects, are shown both ways.

@@ -57,21 +57,23 @@ def pin():
 contestant = None
 
 
-def get_ready(name, workload, expectation):
+def get_ready(name, workload, expectation, gc_on):
     """Check; returns the seconds that a turn takes then, with what is not timed in it."""
     global contestant
     contestant = None
     gc.collect()
     contestant = engines.check(name, workload, expectation)
     start = time.perf_counter()
-    turn(False, 0)
+    turn(gc_on, 0)
     return time.perf_counter() - start
 
 
 def turn(gc_on, at_least):
-    """Take steps for some seconds, one at least; returns seconds a step."""
+    """Take steps for some seconds, one at least; returns seconds a step.
+
+    With the collector on nothing here collects, so that it works when and as long as it would.
+    """
     prepare, step = getattr(contestant, "prepare", None), contestant.step
-    gc.collect()
     if not gc_on:
         gc.disable()
     taken, steps = 0.0, 0
@@ -82,8 +84,9 @@ def turn(gc_on, at_least):
         value = step()
         taken += time.perf_counter() - start
         steps += 1
-    gc.enable()
-    gc.collect()  # micrograd's graphs are cycles
+    if not gc_on:
+        gc.enable()
+        gc.collect()  # micrograd's graphs are cycles
     if not abs(value) < 100:
         raise AssertionError(f"a value of {value} after some steps")
     return taken / steps
@@ -170,7 +173,8 @@ class Session:
             seat.leave()
 
     def seat(self, entry):
-        return self.seats.setdefault((entry.engine, entry.threads), Seat(entry.threads))
+        key = entry.engine, entry.threads, entry.gc
+        return self.seats.setdefault(key, Seat(entry.threads))
 
     def hold(self, workload, entries):
         """Let entries take turns at a workload; returns (rows, left): seconds a step, reasons."""
@@ -182,17 +186,14 @@ class Session:
         present = [entry for entry in entries if entry.label not in left]
         reference = self.seats.setdefault("reference", Seat(1))
         expectation = reference(engines.expected, workload)
-        ready = {}
         for entry in present:
-            seat = self.seat(entry)
+            arguments = entry.engine, entry.at(workload), expectation, entry.gc
             try:
-                if seat not in ready:
-                    ready[seat] = seat(get_ready, entry.engine, entry.at(workload), expectation)
-                turns[entry] = min(self.rounds, max(3, int(SLOW / ready[seat])))
+                seconds = self.seat(entry)(get_ready, *arguments)
+                turns[entry] = min(self.rounds, max(3, int(SLOW / seconds)))
                 rows[entry.label] = []
             except Left as reason:
                 left[entry.label] = str(reason)
-                ready.pop(seat, None)
         for k in range(self.rounds):
             for entry in present[:: -1 if k % 2 else 1]:
                 if entry.label in left or k >= turns[entry]:

@@ -115,7 +115,7 @@ def threads():
 
         expectation = calls[0](expected, one).result()
         for call, net in zip(calls, (two, one, one)):
-            call(get_ready, COMPILED, net, expectation).result()
+            call(get_ready, COMPILED, net, expectation, True).result()
 
         def steps_a_second(calls):
             futures = [call(turn, True, 0.5) for call in calls]
