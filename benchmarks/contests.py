@@ -192,7 +192,7 @@ threads = [
         "threads", "Threads", f"A training step of {nets.WIDE}, on one thread and on two",
         f"{COMPILED}, 2 threads", nets.WIDE,
         [*entries(COMPILED, NUMPY, TORCH, JAX), *entries(COMPILED, NUMPY, TORCH, JAX, threads=2)],
-        note="Those of two threads are not pinned to a core.",
+        note="Those of two threads are not pinned to a core.", quick=False,
     )
 ]  # fmt: skip
 
@@ -255,7 +255,8 @@ footprints = [
         measures=by_engine(
             footprint.training_peak, [WRITTEN, COMPILED, MICROGRAD, XAD, TORCH, NUMPY], nets.MOONS
         ),
-        unit="B", rounds=2, note="Beyond what the libraries take once they are loaded.",
+        unit="B", rounds=2, quick=False,
+        note="Beyond what the libraries take once they are loaded.",
     ),
     Contest(
         "peak-wide", "Memory", f"Peak of ten steps of {nets.WIDE}", COMPILED,
