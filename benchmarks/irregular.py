@@ -40,6 +40,7 @@ class Irregular:
 
     kind = "Irregular"
     reference = "NumPy by hand"
+    steps = 1  # to check
 
     def __str__(self):
         ops = "mixed" if self.mixed else "add, mul, relu"
@@ -49,6 +50,10 @@ class Irregular:
         """Inputs (batch, 8) and parameters (50,)."""
         rng = np.random.default_rng(3)
         return rng.uniform(-1, 1, (self.batch, INPUTS)), rng.uniform(-1, 1, PARAMETERS)
+
+    def work(self):
+        """How many operations a step is, on all samples."""
+        return len(self.ops()) * self.batch
 
     def ops(self):
         """The operations in order, [(op, operands), ...].

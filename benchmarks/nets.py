@@ -27,6 +27,7 @@ class Net:
 
     kind = "Training"
     reference = "NumPy by hand"
+    steps = 3  # to check, as each is an update
 
     def __str__(self):
         return f"{'-'.join(map(str, self.sizes))}, batch {self.batch}"

@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-_LANGUAGES = {".h": "c", ".pxd": "cython", ".pyx": "cython"}
+_LANGUAGES = {".c": "c", ".h": "c", ".pxd": "cython", ".pyx": "cython"}
 _LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)")
 _TOGETHER = re.compile(
     r"^( *)(\**\w+(?:, \**\w+)+)"  # names; then a type, a description or both

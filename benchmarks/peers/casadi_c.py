@@ -6,16 +6,24 @@ from pathlib import Path
 
 import casadi
 
-from peers import casadi_vm
+from benchmarks.peers import casadi_vm
 
 
-class Irregular(casadi_vm.Irregular):
-    def built(self, sample):
+class Built:
+    def built(self, function):
         with tempfile.TemporaryDirectory() as folder:
-            generator = casadi.CodeGenerator("sample.c")
-            generator.add(sample)
+            generator = casadi.CodeGenerator("function.c")
+            generator.add(function)
             source = generator.generate(f"{folder}/")
-            library = Path(folder, "sample.so")
+            library = Path(folder, "function.so")
             options = ["-O3", "-march=native", "-shared", "-fPIC"]
             subprocess.run(["gcc", *options, source, "-o", library, "-lm"], check=True)
-            return casadi.external("sample", str(library))
+            return casadi.external(function.name(), str(library))
+
+
+class Irregular(Built, casadi_vm.Irregular):
+    pass
+
+
+class Training(Built, casadi_vm.Training):
+    pass

@@ -4,9 +4,9 @@ The parameters lie in one vector, so that the update and the decay are a few cal
 bias is a view of it.
 """
 
-import irregular
-import nets
 import numpy as np
+
+from benchmarks import irregular, nets
 
 
 class Training:

@@ -1,22 +1,16 @@
-"""Print how optimizers' steps compare with NumPy: a line for each thing that is promised.
+"""Promises of optimizers: a step over 100,000 Values against the same update of NumPy arrays.
 
-    python benchmarks/optimizers.py
-
-A step over 100,000 Values is set against the same update of NumPy arrays, written in place with
-buffers that are made once. A ratio is the median over rounds in which the two take turns. The
-parameters must be the same afterwards: a wrong result ends the command; nothing that is measured
-does.
+The update is written in place with buffers that are made once. The parameters must be the same
+afterwards.
 """
 
 import math
 from itertools import count
 
-import contests as c
 import numpy as np
-from programs import print_claim, short
-from ratios import machine
-from workloads import collector
 
+from benchmarks.promises import medians
+from benchmarks.promises.turns import alternate, collector, timed
 from fastgrad import Value, optim
 
 PARAMETERS = 100_000
@@ -86,26 +80,31 @@ CONTESTS = {
 }
 
 
-# ---- what is promised: generators of (what, numbers, "at least" or "at most", bound, remark)
+# ---- what is promised
+
+
+def promises():
+    with collector(False):
+        yield from steps()
+        yield from zeroing()
 
 
 def steps():
     for what, (kind, settings, update) in CONTESTS.items():
         values, numbers, grads = parameters()
         optimizer, arrays = kind(values, lr=LR, **settings), update(numbers, grads)
-        seconds = c.alternate(
+        seconds = alternate(
             ROUNDS,
             {"fastgrad": turn(optimizer.step), "NumPy": turn(lambda arrays=arrays: next(arrays))},
         )
         np.testing.assert_allclose([p.data for p in values], numbers, rtol=1e-12, atol=1e-12)
         ratios = seconds["fastgrad"] / seconds["NumPy"]
-        times = " : ".join(map(short, seconds.values()))
-        yield f"{what}, a step: fastgrad / NumPy", ratios, "at most", 3, times
+        yield f"{what}, a step: fastgrad / NumPy", ratios, "at most", 3, medians(*seconds.values())
 
 
 def zeroing():
     values, *_ = parameters()
-    seconds = c.alternate(ROUNDS, {"fastgrad": turn(optim.SGD(values).zero_grad)})["fastgrad"]
+    seconds = alternate(ROUNDS, {"fastgrad": turn(optim.SGD(values).zero_grad)})["fastgrad"]
     assert all(p.grad == 0 for p in values)
     yield "zero_grad(): ms", 1e3 * seconds, "at most", 0.2, ""
 
@@ -124,18 +123,6 @@ def turn(step):
     """A contestant: seconds a step."""
 
     def run():
-        return c.timed(lambda: [step() for _ in range(STEPS)])[0] / STEPS
+        return timed(lambda: [step() for _ in range(STEPS)])[0] / STEPS
 
     return run
-
-
-def main():
-    print(f"{machine()}; {PARAMETERS} parameters; gc off; median (quartiles) of the rounds")
-    with collector(False):
-        for claims in steps, zeroing:
-            for row in claims():
-                print_claim(*row)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""The loss of ``examples/microgpt.py`` as fastgrad compiles it, and as plain Python runs it.
+"""Training of ``examples/microgpt.py``, and its loss as fastgrad compiles it.
 
-The model is the example's own code both times. What differs is what a program has instead of
+The model is the example's own code each time. What differs is what a program has instead of
 Python's control flow: a token is an input, so that its embedding is taken by `functional.take`, and
 softmax is `functional.softmax`, as no number can be looked at.
 """
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "microgpt.py"
+HEADS = 4  # of the example
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,24 @@ class Microgpt:
     rate: float = 0.01
 
     kind = "Microgpt"
-    reference = "pure Python"
+    reference = "microgpt's Value"
+    steps = 3  # to check, as each is an update
 
     def __str__(self):
         return f"microgpt, a name of {self.letters} letters"
 
     def names(self):
         return [name for name in example().NAMES if len(name) == self.letters]
+
+    def tokens(self):
+        """Each name as its numbers, for engines of arrays."""
+        module = example()
+        return [module.tokenise(name) for name in self.names()]
+
+    def matrices(self):
+        """The first weights by name, as arrays."""
+        model, _ = new_model(example())
+        return {name: np.array([[p.data for p in row] for row in m]) for name, m in model.items()}
 
 
 def example(**replaced):

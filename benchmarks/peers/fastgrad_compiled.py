@@ -1,11 +1,9 @@
 """fastgrad's compiled programs."""
 
-import irregular
-import microgpt_program
-import nets
 import numpy as np
 
 import fastgrad
+from benchmarks import irregular, microgpt, nets
 from fastgrad import functional, nn
 from fastgrad.engine import Value
 
@@ -69,10 +67,10 @@ class Irregular(Compiled):
 class Microgpt(Compiled):
     def __init__(self, workload):
         fastgrad.set_num_threads(1)
-        module = microgpt_program.example()
-        model, parameters = microgpt_program.new_model(module)
+        module = microgpt.example()
+        model, parameters = microgpt.new_model(module)
         self.batches = [np.array([module.tokenise(name)]) for name in workload.names()]
-        loss = microgpt_program.compiled_loss(module, model)
+        loss = microgpt.compiled_loss(module, model)
         super().__init__(loss, self.batches[:1], parameters)
         self.optimizer = fastgrad.optim.Adam(
             parameters, lr=workload.rate, betas=(0.85, 0.99), eps=1e-8
