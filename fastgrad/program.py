@@ -146,7 +146,10 @@ class Program:
         check_finite: bool = False,
     ) -> None:
         if not callable(function):
-            raise TypeError(f"compile needs a function, got {function!r}")
+            raise TypeError(
+                f"compile needs a function, or a module with __call__, got "
+                f"{type(function).__name__} {function!r:.60}"
+            )
         values = list(parameters)
         for value in values:
             if not isinstance(value, Value):

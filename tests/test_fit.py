@@ -329,6 +329,27 @@ def test_labels_out_of_range(label):
     assert numbers(model) == before
 
 
+def test_a_loss_of_nothing_changes_nothing():
+    model = nn.MLP(3, [3]).train()
+    with pytest.raises(ValueError) as caught:
+        fastgrad.fit(model, X, LABELS, loss=lambda output, target: 3.0, progress=False)
+    assert str(caught.value).startswith("the loss depends on no parameter: <lambda> must compute")
+    assert model.training
+
+
+def test_a_program_without_a_target():
+    program = fastgrad.compile(nn.MLP(3, [1]))
+    with pytest.raises(TypeError, match="to train a module, pass it uncompiled"):
+        fastgrad.fit(program, X, LABELS, progress=False)
+
+
+def test_tied_layers_are_trained_once():
+    layer = nn.Layer(3, 3)
+    model = nn.Sequential(layer, layer)
+    assert len(model.parameters()) == 12
+    fastgrad.fit(model, X, LABELS, epochs=1, progress=False)
+
+
 def test_a_module_that_lists_no_parameters():
     class Residual(nn.Module):
         def __init__(self):

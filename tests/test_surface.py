@@ -32,6 +32,10 @@ class Named(Value):
         return self * other + 1
 
 
+def test_dir_shows_what_is_loaded_when_it_is_used():
+    assert {*fastgrad.__all__, "engine"} <= set(dir(fastgrad))
+
+
 def test_subclass_instance_in_expressions():
     v = Named(3.0, name="weight")
     out = v.double() + v
