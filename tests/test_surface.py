@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from oracles import nodes_of, same_number
 
+import fastgrad
 from fastgrad.engine import Value
 from fastgrad.nn import Layer
 
