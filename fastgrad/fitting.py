@@ -356,6 +356,8 @@ class _Run:
             "checkpoint": "fastgrad.fit",
             "data": _digest(*self.task.data, *(self.task.held_out or ())),
             "loss": self.task.loss,
+            "computation": _digest(*self.task.program._structure(*self.task.data)),
+            "accuracy": self.task.hits is not None,
             "optimizer settings": f"{type(self.optimizer).__name__} {chosen}",
             "schedule settings": f"{fixed}",
             "trained parameters": len(self.params),

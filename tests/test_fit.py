@@ -263,6 +263,10 @@ def test_a_checkpoint_of_another_run_changes_nothing(tmp_path):
     model = new_model()
     sgd = optim.SGD(model.parameters())
     assert "\n  optimizer settings: got" in message(model, optimizer=sgd, schedule=None)
+    assert "\n  computation: got" in message(nn.MLP(3, [16, 3], activation="tanh"))
+    cross_entropy = functional.cross_entropy
+    assert "\n  computation: got" in message(loss=lambda o, y: 2.0 * cross_entropy(o, y))
+    assert "\n  accuracy: got True, expected False" in message(loss=cross_entropy)
     wide = nn.MLP(3, [16, 3])
     wide.more = [Value(1.0)]
     wide.parameters = lambda: [*nn.MLP.parameters(wide), *wide.more]
