@@ -206,7 +206,7 @@ pages say of speed is drawn from the same file.
 
 ## How this was measured
 
-| | |
+| what | which |
 |---|---|
 | machine | {data["machine"]} |
 | versions | fastgrad {data["fastgrad"]}, {versions} |

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 
 from benchmarks import engines
 
-PATIENCE = 120  # seconds until an engine must be ready, or have taken a turn
+PATIENCE = 40  # seconds until an engine must be ready, or have taken a turn
 SLOW = 5  # seconds that an engine's turns may take in all; three are taken in any case
 
 # Read by the libraries when they are loaded.

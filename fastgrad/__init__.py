@@ -80,6 +80,10 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LATER[name]), name)
 
 
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__", "engine"])
+
+
 def load_ipython_extension(ipython: Any) -> None:
     """Do what ``%load_ext fastgrad`` asks for: `install`."""
     install()

@@ -37,6 +37,10 @@ class Arguments(NamedTuple):
                     names.append(name)
         return cls(names, static, required, more)
 
+    def takes(self, count: int) -> bool:
+        """Whether so many positional arguments are enough, and not too many."""
+        return len(self.names) == count or (self.more and len(self.names) < count)
+
     def bind(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...], list[str]]:

@@ -184,6 +184,11 @@ class _Task:
         if isinstance(model, Program):
             if loss is not None:
                 raise TypeError(f"a program gives the loss itself, got loss={loss!r:.60} beside it")
+            if not model._call.takes(2):
+                raise TypeError(
+                    f"fit needs a program of a sample and its target, which gives the loss, got "
+                    f"{model.__name__} of other arguments: to train a module, pass it uncompiled"
+                )
             self.loss, self.program = model.__name__, model
         elif isinstance(model, Module):
             self._compile(model, loss, are_labels)
@@ -240,14 +245,19 @@ class _Task:
         if schedule is not None and schedule.optimizer is not optimizer:
             raise ValueError("schedule is another optimizer's: make it of the one that is given")
         if optimizer is None:
-            return optim.Adam(self.module.parameters())
+            optimizer = optim.Adam(self.module.parameters())
+        used = set(self.program.parameters)
+        if not used:
+            raise ValueError(
+                f"the loss depends on no parameter: {self.loss} must compute it from the model's "
+                "output"
+            )
         if not isinstance(optimizer, optim.Optimizer):
             raise TypeError(
                 "optimizer must be an Optimizer, say optim.SGD(model.parameters()), "
                 f"got {type(optimizer).__name__}"
             )
         checked(optimizer.lr, "lr", "learning rate")
-        used = set(self.program.parameters)
         if used.isdisjoint(optimizer.param_groups[0]["params"]):
             raise ValueError(
                 f"the loss depends on none of the optimizer's parameters, but on {len(used)} "
@@ -346,6 +356,8 @@ class _Run:
             "checkpoint": "fastgrad.fit",
             "data": _digest(*self.task.data, *(self.task.held_out or ())),
             "loss": self.task.loss,
+            "computation": _digest(*self.task.program._structure(*self.task.data)),
+            "accuracy": self.task.hits is not None,
             "optimizer settings": f"{type(self.optimizer).__name__} {chosen}",
             "schedule settings": f"{fixed}",
             "trained parameters": len(self.params),

@@ -52,6 +52,7 @@ cdef class Optimizer:
         values = all_parameters(params, "optimizer")
         self.slots, self.params = Slots(values), tuple(values)
         self.names, self.memory = tuple(settings), {}
+        settings = {name: plain(setting) for name, setting in settings.items()}
         self.param_groups = ({"params": self.params} | settings,)
         self.read_settings(self.param_groups[0])
 
@@ -77,7 +78,7 @@ cdef class Optimizer:
     @lr.setter
     def lr(self, lr):
         checked(lr, "lr", "learning rate")
-        self.param_groups[0]["lr"] = lr
+        self.param_groups[0]["lr"] = plain(lr)
 
     def zero_grad(self):
         """Set every parameter's grad to the int 0.
@@ -447,10 +448,13 @@ cpdef double checked(
     """
     cdef double value = 0.0
     cdef int kind = 0
-    if is_value(number) or not read_number(number, &value, &kind):
-        raise TypeError(f"{key} must be a number, got {describe(number)}")
+    try:
+        if is_value(number) or not read_number(number, &value, &kind):
+            raise TypeError(f"{key} must be a number, got {describe(number)}")
+    except OverflowError:  # an int
+        value = INFINITY
     if not isfinite(value) or not least <= value < below:
-        raise ValueError(f"Invalid {name}: {number}, expected {least:g} <= {key} < {below:g}")
+        raise ValueError(f"Invalid {name}: {number!s:.60}, expected {least:g} <= {key} < {below:g}")
     return value
 
 

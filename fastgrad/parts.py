@@ -66,7 +66,8 @@ class Sequential(Module):
         return x
 
     def parameters(self) -> list[Value]:
-        return [p for one in self.layers if isinstance(one, Module) for p in one.parameters()]
+        parts = (one for one in self.layers if isinstance(one, Module))
+        return list(dict.fromkeys(p for one in parts for p in one.parameters()))  # each once
 
     def _parts(self) -> dict[Any, Any]:
         parts = dict(super()._parts())

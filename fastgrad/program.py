@@ -146,7 +146,10 @@ class Program:
         check_finite: bool = False,
     ) -> None:
         if not callable(function):
-            raise TypeError(f"compile needs a function, got {function!r}")
+            raise TypeError(
+                f"compile needs a function, or a module with __call__, got "
+                f"{type(function).__name__} {function!r:.60}"
+            )
         values = list(parameters)
         for value in values:
             if not isinstance(value, Value):
@@ -346,6 +349,13 @@ class Program:
                 if mode == "return":
                     return out
         return traced.run(mode, batch, names, threads, theta, optimizer, order)
+
+    def _structure(self, *args: Any) -> tuple[np.ndarray, ...]:
+        """Operations, operands and constants of a signature that was run; not the parameters'."""
+        given, static, names = self._call.bind(args, {})
+        traced = self._traced[Batch(given, names).shapes, exact(static) if static else ()]
+        op, a, b, val, pool, outputs, *_ = traced.recording.arrays
+        return op, a, b, pool, outputs, val[op == 0]  # a leaf that is no parameter is a constant
 
     def _examine(
         self, traced: Traced, batch: Batch, theta: np.ndarray | None, gradient: bool

@@ -46,8 +46,7 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     TypeError
         If there is something else in `obj`.
     ValueError
-        If there is nothing in it, it is nested too deeply, or what is not arrays takes more than
-        1 MiB as text.
+        If it is nested too deeply, or what is not arrays takes more than 1 MiB as text.
     OSError
         If the file cannot be written.
 

@@ -263,6 +263,10 @@ def test_a_checkpoint_of_another_run_changes_nothing(tmp_path):
     model = new_model()
     sgd = optim.SGD(model.parameters())
     assert "\n  optimizer settings: got" in message(model, optimizer=sgd, schedule=None)
+    assert "\n  computation: got" in message(nn.MLP(3, [16, 3], activation="tanh"))
+    cross_entropy = functional.cross_entropy
+    assert "\n  computation: got" in message(loss=lambda o, y: 2.0 * cross_entropy(o, y))
+    assert "\n  accuracy: got True, expected False" in message(loss=cross_entropy)
     wide = nn.MLP(3, [16, 3])
     wide.more = [Value(1.0)]
     wide.parameters = lambda: [*nn.MLP.parameters(wide), *wide.more]
@@ -327,6 +331,27 @@ def test_labels_out_of_range(label):
     with pytest.raises(IndexError, match="sample 40: y"):
         fit(program, Y=labels)
     assert numbers(model) == before
+
+
+def test_a_loss_of_nothing_changes_nothing():
+    model = nn.MLP(3, [3]).train()
+    with pytest.raises(ValueError) as caught:
+        fastgrad.fit(model, X, LABELS, loss=lambda output, target: 3.0, progress=False)
+    assert str(caught.value).startswith("the loss depends on no parameter: <lambda> must compute")
+    assert model.training
+
+
+def test_a_program_without_a_target():
+    program = fastgrad.compile(nn.MLP(3, [1]))
+    with pytest.raises(TypeError, match="to train a module, pass it uncompiled"):
+        fastgrad.fit(program, X, LABELS, progress=False)
+
+
+def test_tied_layers_are_trained_once():
+    layer = nn.Layer(3, 3)
+    model = nn.Sequential(layer, layer)
+    assert len(model.parameters()) == 12
+    fastgrad.fit(model, X, LABELS, epochs=1, progress=False)
 
 
 def test_a_module_that_lists_no_parameters():

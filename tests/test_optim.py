@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fastgrad
@@ -378,6 +379,21 @@ def test_copies_go_on_with_the_model_that_is_copied_with_them(copied):
     assert [p.data for p in model.parameters()] == before
     step(model, adam)
     assert [p.data for p in other.parameters()] == [p.data for p in model.parameters()]
+
+
+def test_methods_are_for_optimizers():
+    for method in optim.SGD.step, optim.SGD.zero_grad, optim.SGD.state_dict, Value.tanh:
+        with pytest.raises(TypeError, match="doesn't apply to a 'list' object"):
+            method([])
+
+
+def test_settings_are_numbers_of_their_own():
+    lr = np.array(0.5)
+    optimizer = optim.SGD([Value(1.0)], lr=lr)
+    lr[...] = 100
+    assert optimizer.lr == 0.5
+    with pytest.raises(ValueError, match=r"Invalid learning rate: 10{59}, expected 0 <= lr < inf"):
+        optimizer.lr = 10**400
 
 
 def test_repr_tells_the_settings():

@@ -212,7 +212,9 @@ def test_computed_indices():
 
 def test_compile():
     f = fastgrad.compile
-    refused(lambda: f(3), TypeError, "compile needs a function, got 3")
+    refused(
+        lambda: f(3), TypeError, "compile needs a function, or a module with __call__, got int 3"
+    )
     for threads in (0, -1, 1.0, True, "2"):
         text = f"the number of threads must be an int of at least 1, got {threads!r}"
         refused(lambda n=threads: f(math.exp, threads=n), ValueError, text)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from oracles import nodes_of, same_number
 
+import fastgrad
 from fastgrad.engine import Value
 from fastgrad.nn import Layer
 
@@ -30,6 +31,10 @@ class Named(Value):
 
     def __matmul__(self, other):
         return self * other + 1
+
+
+def test_dir_shows_what_is_loaded_when_it_is_used():
+    assert {*fastgrad.__all__, "engine"} <= set(dir(fastgrad))
 
 
 def test_subclass_instance_in_expressions():
