@@ -92,7 +92,7 @@ class Contest:
         return {name: getattr(self, name) for name in shown} | {"rows": rows, "left": left}
 
 
-NOT_QUICK = TORCH_NUMBERS, AUTOGRAD_NUMBERS  # seconds a step
+NOT_QUICK = TORCH_NUMBERS, AUTOGRAD_NUMBERS, MINIGRAD  # seconds a step, or until it is given up
 
 
 def quick():
