@@ -229,7 +229,8 @@ pages say of speed is drawn from the same file.
   `benchmarks/peers`. NumPy by hand writes into buffers that are made once. CasADi's C is built by
   `gcc -O3 -march=native`. [C by hand](../benchmarks/limit.c) is blocked for registers and built for
   one net by `gcc -O3 -march=native -ffast-math`: it may reorder sums and fuse multiply-adds.
-  fastgrad is built without `-march`, and may do neither: it gives micrograd's numbers.
+  fastgrad is built without `-march`, picks its kernels when it is imported, and does neither where
+  values are computed: they are micrograd's to the last bit.
 - **÷ fastgrad**: the other's time, or memory, divided by that of the row in bold. Above 1,
   fastgrad is faster or smaller by that factor.
 
