@@ -207,9 +207,9 @@ class _Task:
         self.module = model if isinstance(model, Module) else _Parameters(model.parameters)
         # Kept, as train() looks for them among all Values, which takes as long as some epochs.
         self.modules = list(self.module.modules())
-        used = set(self.program.parameters)
+        self.used = set(self.program.parameters)
         for part in self.modules:
-            if type(part).parameters is Module.parameters and used & set(held(part)):
+            if type(part).parameters is Module.parameters and self.used & set(held(part)):
                 raise ValueError(
                     f"{type(part).__name__} has Values that the loss depends on, but no "
                     "parameters(): define it, to list those that are trained, [] if none is"
@@ -246,8 +246,7 @@ class _Task:
             raise ValueError("schedule is another optimizer's: make it of the one that is given")
         if optimizer is None:
             optimizer = optim.Adam(self.module.parameters())
-        used = set(self.program.parameters)
-        if not used:
+        if not self.used:
             raise ValueError(
                 f"the loss depends on no parameter: {self.loss} must compute it from the model's "
                 "output"
@@ -258,9 +257,9 @@ class _Task:
                 f"got {type(optimizer).__name__}"
             )
         checked(optimizer.lr, "lr", "learning rate")
-        if used.isdisjoint(optimizer.param_groups[0]["params"]):
+        if self.used.isdisjoint(optimizer.param_groups[0]["params"]):
             raise ValueError(
-                f"the loss depends on none of the optimizer's parameters, but on {len(used)} "
+                f"the loss depends on none of the optimizer's parameters, but on {len(self.used)} "
                 "others: make the optimizer of the model's parameters"
             )
         return optimizer
