@@ -15,6 +15,8 @@ from cpython.buffer cimport (
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 
+from fastgrad.tape cimport check_count
+
 
 cdef object ndarray = numpy.ndarray
 
@@ -103,7 +105,9 @@ cdef class Batch:
             self.samples = view.shape[0]
             shape = tuple([view.shape[axis] for axis in range(1, view.ndim)])
             for axis in range(1, view.ndim):
+                check_count(view.shape[axis], "the numbers of a sample")
                 size *= view.shape[axis]
+                check_count(size, "the numbers of a sample")
             self.shapes += (shape,)
             self.make_room(size)
             if size:
@@ -114,6 +118,7 @@ cdef class Batch:
             PyBuffer_Release(&view)
 
     cdef int make_room(self, int64_t more) except -1:
+        check_count(self.columns + more, "the numbers of a sample")
         cdef void *starts = realloc(self.starts, (self.columns + more + 1) * sizeof(double *))
         if starts != NULL:
             self.starts = <const double **>starts

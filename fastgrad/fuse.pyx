@@ -143,7 +143,7 @@ cdef int find_layers(Fused graph) except -1:
     cdef int32_t *last = NULL
     cdef int32_t *members = NULL
     cdef uint64_t hash
-    while buckets < 2 * graph.size:
+    while buckets < 2 * <int64_t>graph.size:
         buckets *= 2
     try:
         table = <int32_t *>zeros(buckets, sizeof(int32_t))
@@ -173,7 +173,7 @@ cdef int find_layers(Fused graph) except -1:
             last[other] = node
             members[other] += 1
         for node in range(graph.size):
-            if members[node] * graph.b[node] < LEAST_WORK:
+            if <int64_t>members[node] * graph.b[node] < LEAST_WORK:
                 members[node] = 0
             graph.layer_count += members[node] != 0
         graph.layers = <Layer *>zeros(graph.layer_count, sizeof(Layer))

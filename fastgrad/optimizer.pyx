@@ -227,7 +227,8 @@ cdef class Optimizer:
         for run in range(self.slots.run_count):
             self.moved = self.slots.runs[run]
             run_tasks(
-                <Task>move_piece, <void *>self, (self.moved.count + PIECE - 1) // PIECE, threads
+                <Task>move_piece, <void *>self,
+                (<int64_t>self.moved.count + PIECE - 1) // PIECE, threads
             )
             self.moved_at += self.moved.count
         return 0

@@ -282,27 +282,40 @@ cdef list operand_slots(int32_t slot):
 
     The tape is pinned.  The pool may move while lists are made, so it is read word by word.
     """
-    cdef int op = tape.op[slot]
-    cdef int32_t k, count = tape.b[slot], first = tape.a[slot]
+    cdef int op = tape.op[slot], apart = 1
+    cdef int64_t k, count = tape.b[slot], first = tape.a[slot]
+    cdef list slots
     if not tape.flags[slot] & INNER:
         return []
     if op < OP_FIRST_POOLED:
         return [tape.a[slot], tape.b[slot]][:op_rows[op].shown]
-    if op == OP_LOCAL:
-        return [tape.pool[first + 2 * k] for k in range(count)]
+    # No comprehensions: Cython 3.3 drops an item twice where the list cannot grow.
     if op == OP_RUN:
-        slots = [tape.pool[first]]
+        slots = [tape.pool[first]] * (2 * count + 1)
         for k in range(count):
-            slots += [tape.pool[first + 1] + k, tape.pool[first + 2] + k]
+            slots[2 * k + 1] = tape.pool[first + 1] + <int32_t>k
+            slots[2 * k + 2] = tape.pool[first + 2] + <int32_t>k
         return slots
-    return [tape.pool[first + k] for k in range(op_words(op, count))]
+    if op == OP_LOCAL:
+        apart = 2
+    else:
+        count = op_words(op, count)
+    slots = [None] * count
+    for k in range(count):
+        slots[k] = tape.pool[first + apart * k]
+    return slots
 
 
 cdef list operands_of(int32_t slot):
     """Handles of the operands, in the order of the operation."""
+    cdef list operands
+    cdef int64_t k
     tape.pins += 1
     try:
-        return [handle_of(operand) for operand in operand_slots(slot)]
+        operands = operand_slots(slot)
+        for k in range(len(operands)):
+            operands[k] = handle_of(operands[k])
+        return operands
     finally:
         tape.pins -= 1
 

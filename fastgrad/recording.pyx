@@ -23,11 +23,15 @@ from libc.stdlib cimport calloc, free
 
 from fastgrad.record cimport handle, handle_of
 from fastgrad.tape cimport (
-    INNER, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines, line_at,
-    op_words, tape,
+    INNER, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, check_count,
+    has_lines, line_at, op_words, tape,
 )
 
 from fastgrad.trace import TraceError
+
+
+cdef enum:
+    LARGEST = (1 << 30) - 2  # numbers: a program has two slots for each, and SLOTS_FIXED
 
 
 cdef class Recording:
@@ -42,6 +46,11 @@ cdef class Recording:
         int32.
     lines : tuple (ndarray, tuple of str), optional
         For each entry the place of its "file:line" in the tuple, or -1; None if none was noted.
+
+    Raises
+    ------
+    MemoryError
+        If it is too large for a program.
     """
 
     def __init__(self, parameters, inputs, arrays, lines=None):
@@ -51,6 +60,7 @@ cdef class Recording:
         self.parameters, self.inputs, self.arrays = parameters, inputs, arrays
         self.lines = lines
         self.size, self.output_count, self.pool_size = len(op), len(outputs), len(pool)
+        check_count(self.parameters + self.size, "a program's parameters and entries", LARGEST)
         if self.size:
             self.op = &op[0]
             self.a, self.b = &a[0], &b[0]
@@ -207,8 +217,8 @@ cdef Recording copy_entries(list inputs, list outputs, Reached *found):
     """Copy the entries whose ids are negative; ids then hold the new numbers plus 1."""
     cdef Recording copied
     cdef int32_t *ids = found.ids
-    cdef int32_t slot, new = 0, at = 0, k
-    cdef int64_t count = found.entries
+    cdef int32_t slot, new = 0, k
+    cdef int64_t count = found.entries, at = 0
     cdef int op
     columns = {handle(value).slot: k for k, value in enumerate(inputs)}
     if len(columns) != len(inputs):
@@ -238,9 +248,10 @@ cdef Recording copy_entries(list inputs, list outputs, Reached *found):
             copied.a[new] = ids[tape.a[slot]] - 1
             copied.b[new] = ids[tape.b[slot]] - 1
         else:
-            copied.a[new] = at
+            copied.a[new] = <int32_t>at
             copied.b[new] = tape.b[slot]
             at = copy_words(slot, ids, copied, new, at)
+            check_count(at, "the operands of a program")
         ids[slot] = <int32_t>found.parameters + new + 1
         new += 1
     for k in range(len(outputs)):
@@ -263,16 +274,16 @@ cdef tuple lines_of(Reached *found, int32_t end):
     return (places, tuple(known)) if known else None
 
 
-cdef int32_t copy_words(
-    int32_t slot, int32_t *ids, Recording copied, int32_t new, int32_t at
+cdef int64_t copy_words(
+    int32_t slot, int32_t *ids, Recording copied, int32_t new, int64_t at
 ) noexcept:
     cdef int32_t *words = tape.pool + tape.a[slot]
-    cdef int32_t k
+    cdef int64_t k
     cdef int32_t count = tape.b[slot]
     if tape.op[slot] != OP_RUN:
         for k in range(op_words(tape.op[slot], count)):
             copied.pool[at + k] = ids[words[k]] - 1
-        return at + <int32_t>op_words(tape.op[slot], count)
+        return at + op_words(tape.op[slot], count)
     copied.pool[at] = ids[words[0]] - 1
     if side_by_side(ids + words[1], count, copied.parameters) and (
         ids[words[1]] <= copied.parameters
@@ -284,7 +295,7 @@ cdef int32_t copy_words(
     for k in range(count):
         copied.pool[at + 2 * k + 1] = ids[words[1] + k] - 1
         copied.pool[at + 2 * k + 2] = ids[words[2] + k] - 1
-    return at + <int32_t>op_words(OP_DOT, count)
+    return at + op_words(OP_DOT, count)
 
 
 cdef inline bint side_by_side(const int32_t *ids, int32_t count, int64_t parameters) noexcept:

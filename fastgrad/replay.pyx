@@ -29,6 +29,7 @@ from fastgrad.plan cimport CPlan, Dense, Plan
 from fastgrad.pool cimport run_tasks, wake
 from fastgrad.recording cimport Recording
 from fastgrad.slots cimport Slots, divide
+from fastgrad.tape cimport check_count
 
 
 cdef extern from "kernels/program.h":
@@ -138,6 +139,8 @@ cdef enum:
     MOST_THREADS = 256
     SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
 
+cdef int64_t MOST_NUMBERS = (1 << 60) - 1  # of an array, whose bytes NumPy counts in 64 bits
+
 
 cdef class Memory:
     """What a run of a plan writes to, kept for the next one."""
@@ -174,14 +177,14 @@ cdef class Memory:
 
 cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef Memory memory = Memory()
-    cdef int64_t uniform = lines(SLOTS_FIXED + 2 * plan.uniforms)
+    cdef int64_t uniform = lines(SLOTS_FIXED + 2 * <int64_t>plan.uniforms)
     cdef int64_t packed = lines(plan.packed.size)
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
     cdef double *at
     memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
     # A line more, so that workspaces do not begin in the same set of the cache.
-    memory.workspace_doubles = lines(plan.c.slots * SIZES[size]) + LINE
+    memory.workspace_doubles = lines(<int64_t>plan.c.slots * SIZES[size]) + LINE
     memory.bytes = sizeof(double) * (
         uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
     )
@@ -331,6 +334,7 @@ cdef class Replay:
             result = None
             outputs = memory.room_for(batch.samples)
         else:
+            check_count(batch.samples, "the samples of a run", MOST_NUMBERS // plan.c.output_count)
             result = numpy.empty((batch.samples, plan.c.output_count))
             table = result
             outputs = &table[0, 0]

@@ -137,6 +137,7 @@ cdef struct Run:  # consecutive entries
 
 cdef Tape tape
 
+cpdef int check_count(int64_t count, str what, int64_t most=*) except -1
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
 cdef double *partial_sums(int32_t slot) except NULL
@@ -149,6 +150,7 @@ cdef bint has_lines() noexcept
 # An operator that has found `tape.size <= tape.limit` may append this many entries.
 cdef enum:
     ROOM = 8
+    MOST = 0x7FFFFFFF - 2 * ROOM  # of anything that an int32 numbers
 
 
 cdef inline int check_room() except -1:

@@ -31,7 +31,6 @@ cdef enum:
     LARGE = 1 << 18  # entries from which giving memory back is worth it: 9 MB
     CREDIT_OF_ENTRY = 3  # doublings spend less than 2 of it, so a root's death finds the rest
     CREDIT_OF_DEATH = 2
-    MOST = 0x7FFFFFFF - 2 * ROOM
     OF_DATA = DATA_INT | DATA_NUMPY  # no entry that an edit is noted for is fused
 
 tape.dialect.fresh = tape.dialect.seed = GRAD_INT
@@ -47,6 +46,32 @@ cdef dict lines = {}  # "file:line" that recorded it, for detect_anomaly
 
 
 # ---- storage
+
+
+cpdef int check_count(int64_t count, str what, int64_t most=MOST) except -1:
+    """Refuse more of something than is numbered in 32 bits, before anything is written.
+
+    Parameters
+    ----------
+    count : int
+    what : str
+        What it is that is counted, for the error: "the tape's entries".
+    most : int
+
+    Raises
+    ------
+    MemoryError
+        If `count` is more than `most`.
+
+    Examples
+    --------
+    >>> check_count(2**31, "the tape's entries")
+    Traceback (most recent call last):
+    MemoryError: the tape's entries: 2147483648 are needed, at most 2147483631 can be numbered
+    """
+    if count > most:
+        raise MemoryError(f"{what}: {count} are needed, at most {most} can be numbered")
+    return 0
 
 
 cdef int resize_array(void **array, int64_t count, size_t size) except -1:
@@ -83,8 +108,7 @@ cdef int make_room(int64_t entries, int64_t words=0) except -1:
     if tape.pins == 0 and tape.size + entries > threshold():
         collect()
     wanted = tape.size + entries
-    if wanted > MOST:
-        raise MemoryError(f"the tape holds at most {MOST} entries, {wanted} are needed")
+    check_count(wanted, "the tape's entries")
     wanted = max(wanted + ROOM, threshold() + 2 * ROOM)
     if wanted > tape.capacity:
         # While pins forbid collecting, or for one huge call: grow by half at least.
@@ -92,8 +116,7 @@ cdef int make_room(int64_t entries, int64_t words=0) except -1:
             wanted = max(wanted, <int64_t>tape.size + tape.size // 2)
         resize(min(wanted, <int64_t>MOST + 2 * ROOM))
     wanted = tape.pool_size + words
-    if wanted > MOST:
-        raise MemoryError(f"the operand pool holds at most {MOST} words, {wanted} are needed")
+    check_count(wanted, "the words of the tape's operand pool")
     if wanted > tape.pool_capacity:
         wanted += wanted // 2 + 64
         resize_array(<void **>&tape.pool, wanted, sizeof(int32_t))

@@ -114,6 +114,7 @@ def begin(numbers, lines=False):
         known = count
     except BaseException:
         tape.pins -= 1
+        inputs = None
         raise
     hidden = []
     tracer = PyThread_get_thread_ident()

@@ -7,12 +7,15 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, realloc
 from libc.string cimport memcpy
 
+from fastgrad.tape cimport MOST, check_count
+
 
 cdef int extend(Words *words, const int32_t *more, int64_t count) except -1:
     cdef int64_t room = words.room
     cdef int32_t *moved
     if words.size + count > room:
-        room = 2 * (words.size + count) + 64
+        check_count(words.size + count, "the words of a program")
+        room = min(2 * (words.size + count) + 64, <int64_t>MOST)
         moved = <int32_t *>realloc(words.at, room * sizeof(int32_t))
         if moved == NULL:
             raise MemoryError(f"no memory for {room} words of a program")

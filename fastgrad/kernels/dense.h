@@ -328,7 +328,7 @@ static void clear_lanes(double *panels, int32_t entries, int panel, int count, i
         for (int32_t k = 0; k < entries; k++)
             for (int l = 0; l < panel; l++)
                 if (p * panel + l >= samples)
-                    panels[p * PANELS_APART(entries, panel) + k * panel + l] = 0.0;
+                    panels[p * PANELS_APART(entries, panel) + (int64_t)k * panel + l] = 0.0;
 }
 
 /* For one lane: sums[i] += sum over k of w[i*row + k] * x[k], each in this order, by transposing

@@ -158,14 +158,14 @@ static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, d
                 for (int32_t i = 0; i < some; i += 4)
                     for (int l = 0; l < PANEL; l += 4)
                         transpose_four(from + l * stride + i, stride,
-                                       x + p * apart + (k + i) * PANEL + l, PANEL);
+                                       x + p * apart + (int64_t)(k + i) * PANEL + l, PANEL);
             k += some;
             continue;
         }
 #endif
         double lanes[LANES];
         LANED(input)(run, columns[0], lanes, first, samples);
-        for (int l = 0; l < LANES; l++) x[l / PANEL * apart + k * PANEL + l % PANEL] = lanes[l];
+        for (int l = 0; l < LANES; l++) x[l / PANEL * apart + (int64_t)k * PANEL + l % PANEL] = lanes[l];
         k++;
     }
 }
@@ -203,7 +203,7 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
                 tile.start[i] = run->uniform[dense->bias[j + i]];
                 tile.from[i] = tile.to[i] = AT(dense->z[j + i]);
             }
-            dense_tile(rows, LANES, 0, &tile, x + from * PANEL, apart);
+            dense_tile(rows, LANES, 0, &tile, x + (int64_t)from * PANEL, apart);
         }
     }
 #endif
@@ -429,7 +429,7 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
                 tile.to[i] = AT(dense->gx[2 * (k + i) + 1]);
                 tile.from[i] = from ? tile.to[i] : AT(dense->gx[2 * (k + i)]);
             }
-            dense_tile(rows, LANES, 1, &tile, g + from * PANEL, apart);
+            dense_tile(rows, LANES, 1, &tile, g + (int64_t)from * PANEL, apart);
         }
     }
 #endif
