@@ -34,9 +34,9 @@ def walk(scenario, large=0):
     prepared = scenario()
     gc.collect()
     gc.freeze()  # what is there already need not be looked at in every round
-    expected = in_fork(lambda: expected_of(prepared))
+    expected = in_fork(expected_of, prepared)
     for n in itertools.count(1):
-        error, came = in_fork(lambda: one_round(prepared, n, large, expected))
+        error, came = in_fork(one_round, prepared, n, large, expected)
         if not came:
             return errors
         errors.append(error)
@@ -74,7 +74,7 @@ def without_threads():
         ctypes.CDLL(None).fail_threads(ctypes.c_int(fails))
         return json.dumps(prepared.act()) == expected, len(os.listdir("/proc/self/task"))
 
-    (same, threads), (also_same, _) = in_fork(lambda: act(1)), in_fork(lambda: act(0))
+    (same, threads), (also_same, _) = in_fork(act, 1), in_fork(act, 0)
     return same, threads, also_same
 
 
@@ -97,13 +97,13 @@ def difference(got, expected):
     return f" got {got!r:.500}, expected {expected!r:.500}"
 
 
-def in_fork(call):
+def in_fork(call, *arguments):
     """What the call returns in a fork of this process, which no round changes."""
     source, sink = os.pipe()
     child = os.fork()
     if not child:
         try:
-            answer = [call(), None]
+            answer = [call(*arguments), None]
         except BaseException:
             answer = [None, traceback.format_exc()]
         with os.fdopen(sink, "w") as file:

@@ -45,7 +45,7 @@ OWN = {
     "PlansGradients": {NODES, WORDS, COLUMNS, RUN, OUTPUTS, VALUES},
     "RunsOnLargerBatches": {COLUMNS, RUN, OUTPUTS, VALUES},
     "ExaminesPrograms": {COLUMNS, RUN, VALUES, EXAMINE},
-    "DropsOut": {NUMBERS, NODES, WORDS, COLUMNS, RUN, ROW, NEURONS, VALUES},
+    "DropsOut": {NUMBERS, NODES, WORDS, COLUMNS, RUN, ROW},
     "Minimizes": {COLUMNS, VALUES},
     "Steps": {VALUES},
     "Clips": {VALUES},
