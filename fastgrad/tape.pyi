@@ -11,6 +11,7 @@ class _Op(TypedDict):
 
 class _Usage(TypedDict):
     entries: int
+    handles: int
     capacity: int
     bytes: int
     collections: int

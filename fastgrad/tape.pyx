@@ -136,25 +136,27 @@ cdef void set_limit() noexcept:
 
 
 cdef void collect() noexcept:
-    """Drop what no live handle reaches.  Call only where no slot is held in a C local."""
-    cdef int32_t first_dead, before = tape.size
+    """Drop what no live handle reaches.  Call only where no slot is held in a C local.
+
+    Without memory for that the tape stays as it is, and grows.
+    """
+    cdef int32_t first_dead, end
     cdef int32_t *moved = NULL
-    cdef bint collector_on = PyGC_Disable()  # no Python code before the tables are back
-    cdef tuple stored = take_tables()
+    cdef bint collector_on = PyGC_Disable()  # no Python code before entries are where they belong
+    cdef tuple replaced = None
     earn_credit()
     tape.credit -= tape.size
     first_dead = mark_used()
     if first_dead < tape.size:
         moved = <int32_t *>malloc((tape.size - first_dead) * sizeof(int32_t))
-        if moved != NULL:
+    if first_dead == tape.size or moved != NULL:
+        end = number_survivors(first_dead, moved)
+        replaced = renumber_tables(first_dead, moved, end)
+        if replaced is not None and moved != NULL:
             slide(first_dead, moved)
-        else:  # the tape stays as it is, and grows
-            first_dead = tape.size
     tape.survivors = tape.size
     tape.counted = tape.size
     tape.collections += 1
-    if stored is not None:
-        put_back(stored, first_dead, moved, before)
     free(moved)
     shrink()
     set_limit()
@@ -198,8 +200,22 @@ cdef void use_pooled(int32_t slot, Run *last_run) noexcept:
             tape.flags[words[k]] |= USED
 
 
-cdef void slide(int32_t first_dead, int32_t *moved) noexcept:
-    """Close the gaps from `first_dead` up; `moved` receives the new slots, -1 for the dead.
+cdef int32_t number_survivors(int32_t first_dead, int32_t *moved) noexcept:
+    """Write the new slots from `first_dead` up, -1 for the dead; returns how many will be left."""
+    cdef const uint8_t *flags = tape.flags
+    cdef Handle **owner = tape.owner
+    cdef int32_t slot, to = first_dead
+    for slot in range(first_dead, tape.size):
+        if owner[slot] == NULL and not flags[slot] & USED:
+            moved[slot - first_dead] = -1
+        else:
+            moved[slot - first_dead] = to
+            to += 1
+    return to
+
+
+cdef void slide(int32_t first_dead, const int32_t *moved) noexcept:
+    """Close the gaps from `first_dead` up.
 
     The entries of a run survive together and have nothing between them, so they stay a run and
     renumbering its first slot is enough.
@@ -215,10 +231,8 @@ cdef void slide(int32_t first_dead, int32_t *moved) noexcept:
     cdef int32_t slot, a_before, to = first_dead
     cdef int64_t pool_to = pool_before(first_dead)
     for slot in range(first_dead, tape.size):
-        if owner[slot] == NULL and not flags[slot] & USED:
-            moved[slot - first_dead] = -1
+        if moved[slot - first_dead] < 0:
             continue
-        moved[slot - first_dead] = to
         op[to] = op[slot]
         flags[to] = flags[slot]
         val[to] = val[slot]
@@ -358,38 +372,33 @@ cdef void store_attributes(int32_t slot, Handle *handle) noexcept:
         PyErr_Restore(error[0], error[1], error[2])
 
 
-cdef tuple take_tables():
-    """Empty the tables before entries move."""
+cdef tuple renumber_tables(int32_t first_dead, const int32_t *moved, int32_t end):
+    """Let the tables follow their entries, which will move; drop what belongs to the dead.
+
+    Returns the tables until now, to be let go of once entries have moved, for that may run Python
+    code; None, and nothing is changed, if there is no memory.
+    """
     global attic, echoes, edits, lines
     cdef PyObject *error[3]
+    cdef int32_t slot, stale_below = 0
     if not attic and not echoes and not edits and not lines:
-        return None
+        return ()
     PyErr_Fetch(&error[0], &error[1], &error[2])
     tape.pins += 1
     try:
-        stored = (attic, echoes, edits, lines)
-        attic, echoes, edits, lines = {}, {}, {}, {}
-        return stored
-    finally:
-        tape.pins -= 1
-        PyErr_Restore(error[0], error[1], error[2])
-
-
-cdef void put_back(
-    tuple stored, int32_t first_dead, const int32_t *moved, int32_t before
-) noexcept:
-    """Let the tables follow their entries, drop what belongs to the dead."""
-    cdef PyObject *error[3]
-    cdef int32_t slot
-    PyErr_Fetch(&error[0], &error[1], &error[2])
-    tape.pins += 1
-    try:
-        for old, new in zip(stored, (attic, echoes, edits, lines)):
+        before = (attic, echoes, edits, lines)
+        after = ({}, {}, {}, {})
+        for old, new in zip(before, after):
             for slot, kept in old.items():
                 slot = renumber(slot, first_dead, moved)
                 if slot >= 0:
                     new[slot] = kept
-        forget_edits(first_dead, moved, before)
+        forget_edits(after[2], first_dead, moved, end, &stale_below)
+        attic, echoes, edits, lines = after
+        tape.stale_below = stale_below
+        return before
+    except MemoryError:
+        return None
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])
@@ -423,28 +432,32 @@ cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) 
     return 0
 
 
-cdef int forget_edits(int32_t first_dead, const int32_t *moved, int32_t before) except -1:
-    """Renumber the edits after a collection; drop those that came before all recorded entries."""
+cdef int forget_edits(
+    dict known, int32_t first_dead, const int32_t *moved, int32_t end, int32_t *stale_below
+) except -1:
+    """Renumber the edits' times too; drop edits that came before all entries that will be left."""
     cdef int32_t lowest = 0, size, now
-    while lowest < tape.size and not tape.flags[lowest] & INNER:
+    while lowest < tape.size and not (
+        tape.flags[lowest] & INNER and renumber(lowest, first_dead, moved) >= 0
+    ):
         lowest += 1
+    lowest = renumber(lowest, first_dead, moved) if lowest < tape.size else end
     times = {}
-    tape.stale_below = 0
-    for slot in list(edits):
+    for slot in list(known):
         kept = []
-        for size, value, kind in edits[slot]:
+        for size, value, kind in known[slot]:
             if size not in times:
                 now = size
-                while now < before and renumber(now, first_dead, moved) < 0:
+                while now < tape.size and renumber(now, first_dead, moved) < 0:
                     now += 1
-                times[size] = renumber(now, first_dead, moved) if now < before else tape.size
+                times[size] = renumber(now, first_dead, moved) if now < tape.size else end
             if times[size] > lowest:
                 kept.append((times[size], value, kind))
-                tape.stale_below = max(tape.stale_below, <int32_t>times[size])
+                stale_below[0] = max(stale_below[0], <int32_t>times[size])
         if kept:
-            edits[slot] = kept
+            known[slot] = kept
         else:
-            del edits[slot]
+            del known[slot]
     return 0
 
 
@@ -497,18 +510,24 @@ def usage():
     Returns
     -------
     dict
-        ``entries``: on the tape now, dead ones included; ``capacity``: entries it has room for;
-        ``bytes``: allocated for them, operand pool included; ``collections``: so far.
+        ``entries``: on the tape now, dead ones included; ``handles``: Values that are alive;
+        ``capacity``: entries it has room for; ``bytes``: allocated for them, operand pool included;
+        ``collections``: so far.
 
     Examples
     --------
     >>> from fastgrad import tape
     >>> sorted(tape.usage())
-    ['bytes', 'capacity', 'collections', 'entries']
+    ['bytes', 'capacity', 'collections', 'entries', 'handles']
     """
+    cdef int64_t handles = 0
+    cdef int32_t slot
+    for slot in range(tape.size):
+        handles += tape.owner[slot] != NULL
     entry_bytes = 2 * sizeof(double) + 2 * sizeof(int32_t) + 3 + sizeof(Handle *)
     return {
         "entries": tape.size,
+        "handles": handles,
         "capacity": tape.capacity,
         "bytes": tape.capacity * entry_bytes + tape.pool_capacity * sizeof(int32_t),
         "collections": tape.collections,

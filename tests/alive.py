@@ -10,3 +10,9 @@ def entries_alive():
     gc.collect()
     tape.reclaim()
     return tape.usage()["entries"]
+
+
+def handles_alive():
+    """Values that are alive, likewise."""
+    gc.collect()
+    return tape.usage()["handles"]

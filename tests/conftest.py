@@ -1,9 +1,16 @@
-"""Settings shared by every test: no deadlines, the same examples on every CI run, Ctrl-C heard."""
+"""Settings shared by every test: no deadlines, the same examples on every CI run, Ctrl-C heard.
+
+And what every module must leave behind: the tape as it found it, and hardly any memory.
+"""
 
 import os
 import signal
+import sys
 
+import pytest
+from alive import entries_alive, handles_alive
 from hypothesis import settings
+from instruments import resident_bytes_now
 
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -12,3 +19,20 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 # A shell starts what it puts in the background deaf to Ctrl-C, and so would be the programs that
 # the tests run.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+KEPT = 128 << 20  # bytes that a module may leave resident, ...
+IMPORTED = 128 << 20  # ... and so many more if something was imported that was not there before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left(request):
+    """What a module's tests made is gone after them; a failed test's frames hold what it had."""
+    failed, imported = request.session.testsfailed, set(sys.modules)
+    before = entries_alive(), handles_alive()
+    resident = resident_bytes_now()
+    yield
+    if request.session.testsfailed > failed:
+        return
+    assert (entries_alive(), handles_alive()) == before, "the module left entries or Values"
+    allowed = KEPT + IMPORTED * (not imported.issuperset(sys.modules))
+    assert resident_bytes_now() - resident < allowed, "the module left memory"

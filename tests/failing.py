@@ -185,6 +185,28 @@ class RecordsAndCollects(Scenario):
         return y.data
 
 
+class MovesTables(Scenario):
+    """So many labels, and neurons swept twice, that the tables of them are large allocations."""
+
+    def prepare(self):
+        layer = nn.Layer(2, 600)
+        self.y = sum(layer([self.w, self.x]))
+        for k in range(1000):
+            self.y = self.y * 1.0
+            self.y.label = f"y{k}"
+        self.y.backward()
+        self.y.backward()
+        self.parameters = layer.parameters()
+
+    def numbers(self):
+        return sorted(v.label for v in nodes_of(self.y)), numbers_of(self.parameters)
+
+    def act(self):
+        for _ in range(40_000):
+            self.w * 2.0
+        self.y.backward()
+
+
 class GivesMemoryBack(Scenario):
     """After a large graph has died; without memory for that the arrays stay as they are."""
 

@@ -52,6 +52,7 @@ OWN = {
     "ClipsValues": {VALUES},
 }
 LARGE = {
+    "MovesTables": {DID_WITHOUT},  # and does not collect
     "SweepsTwice": {PYTHONS},
     "LooksAtLargeGraphs": {PYTHONS},
     "RunsOnLargerBatches": {RUN, OUTPUTS, TABLE, ARRAY},
