@@ -13,8 +13,8 @@ void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
 
-static long left;       /* allocations until the one that fails; 0: none does */
-static size_t large;    /* bytes from which an allocation counts, whoever asks; 0: only fastgrad's */
+static long left;    /* allocations until the one that fails; 0: none does */
+static size_t large; /* bytes from which an allocation counts, whoever asks; 0: fastgrad's do */
 static int no_threads;
 
 void fail_at(long n, size_t bytes)

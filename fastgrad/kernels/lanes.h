@@ -165,7 +165,8 @@ static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, d
 #endif
         double lanes[LANES];
         LANED(input)(run, columns[0], lanes, first, samples);
-        for (int l = 0; l < LANES; l++) x[l / PANEL * apart + (int64_t)k * PANEL + l % PANEL] = lanes[l];
+        double *const to = x + (int64_t)k * PANEL;
+        for (int l = 0; l < LANES; l++) to[l / PANEL * apart + l % PANEL] = lanes[l];
         k++;
     }
 }
