@@ -7,6 +7,8 @@
 - ``save(obj, path)`` and ``load(path)`` keep models' and optimizers' states in a file;
 - ``fit(model, X, Y)`` trains a model over minibatches, with checkpoints to go on from;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
+- ``grad``, ``jvp``, ``vjp``, ``jacobian``, ``hvp`` and ``hessian`` give derivatives of Values and
+  of compiled programs as numbers, and touch no ``grad``;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
 - ``draw_dot(root)`` draws a graph, ``tape_table(root)`` lists it, ``backward_steps(root)`` runs
@@ -28,6 +30,7 @@ from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
     from fastgrad import nn, optim, plot
+    from fastgrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
     from fastgrad.fitting import fit
     from fastgrad.graph import draw_dot
     from fastgrad.listing import backward_steps, tape_table
@@ -45,7 +48,12 @@ __all__ = [
     "fit",
     "functional",
     "get_num_threads",
+    "grad",
+    "hessian",
+    "hvp",
     "install",
+    "jacobian",
+    "jvp",
     "load",
     "nn",
     "no_grad",
@@ -54,6 +62,8 @@ __all__ = [
     "save",
     "set_num_threads",
     "tape_table",
+    "value_and_grad",
+    "vjp",
 ]
 __version__ = "0.1.0"
 
@@ -65,10 +75,17 @@ _LATER = {
     "draw_dot": "fastgrad.graph",
     "fit": "fastgrad.fitting",
     "get_num_threads": "fastgrad.program",
+    "grad": "fastgrad.derivatives",
+    "hessian": "fastgrad.derivatives",
+    "hvp": "fastgrad.derivatives",
+    "jacobian": "fastgrad.derivatives",
+    "jvp": "fastgrad.derivatives",
     "load": "fastgrad.saving",
     "save": "fastgrad.saving",
     "set_num_threads": "fastgrad.program",
     "tape_table": "fastgrad.listing",
+    "value_and_grad": "fastgrad.derivatives",
+    "vjp": "fastgrad.derivatives",
 }
 
 

@@ -67,6 +67,15 @@ cdef class Recording:
             return None
         return self.lines[1][self.lines[0][entry]]
 
+    def input_numbers(self):
+        """The number of each input, -1 where no output comes from it; an ndarray of int64."""
+        cdef int64_t k
+        numbers = numpy.full(self.inputs, -1, numpy.int64)
+        for k in range(self.size):
+            if self.op[k] == OP_INPUT:
+                numbers[self.a[k]] = self.parameters + k
+        return numbers
+
     def with_lines_of(self, other):
         """This recording with another's lines if that was recorded entry by entry alike."""
         for k in (0, 1, 2, 4, 5):  # constants may differ
@@ -103,6 +112,34 @@ def freeze(first, inputs, outputs):
     TraceError
         If a captured value is no leaf, or something was made by hand.
     """
+    recording, parameters, _ = copy(first, inputs, outputs, [])
+    return recording, parameters
+
+
+def capture(outputs, wanted):
+    """Copy what the outputs reach, as it is now.
+
+    Parameters
+    ----------
+    outputs, wanted : list of Value
+
+    Returns
+    -------
+    Recording
+    list of Value
+        The parameters: leaves that somebody holds.
+    ndarray of int64
+        The recording's numbers of what is `wanted`, -1 where the outputs do not reach it.
+
+    Raises
+    ------
+    TraceError
+        If something was made by hand.
+    """
+    return copy(None, [], outputs, wanted)
+
+
+cdef tuple copy(object first, list inputs, list outputs, list wanted):
     cdef int32_t end = tape.size  # finalizers may record while handles are made
     cdef Reached found = Reached(
         <int32_t *>calloc(end, sizeof(int32_t)), -1 if first is None else first, end, 0, 0, 0, 0
@@ -117,7 +154,8 @@ def freeze(first, inputs, outputs):
         parameters = number_parameters(&found)
         copied = copy_entries(inputs, outputs, &found)
         (<Recording>copied).lines = lines_of(&found, end)
-        return copied, parameters
+        numbers = [found.ids[handle(value).slot] - 1 for value in wanted]
+        return copied, parameters, numpy.array(numbers, numpy.int64)
     finally:
         tape.pins -= 1
         free(found.ids)

@@ -56,6 +56,7 @@ cdef extern from "kernels/program.h":
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
                         const double *stash, int64_t blocks, int fresh) noexcept nogil
         void (*check_powers)() noexcept
+        Sweeps sweeps[3]
 
 
 cdef extern from *:
@@ -400,6 +401,11 @@ cdef class Replay:
 def variant():
     """Which kernels run programs here: one of VARIANTS."""
     return kernels.name.decode()
+
+
+cdef const Sweeps *sweeps_for(int64_t directions) noexcept nogil:
+    """The sweeps of ``linear.pyx`` with as many lanes as so many directions can use."""
+    return &kernels.sweeps[0 if directions == 1 else 1 if directions <= 4 else 2]
 
 
 cdef int lanes_for(Plan plan, int64_t samples) noexcept:

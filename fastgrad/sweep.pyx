@@ -23,8 +23,8 @@ from fastgrad.record cimport (
 )
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, ERROR_NONE, GRAD_INT, GRAD_NUMPY, INNER, OP_DOT, OP_FIRST_POOLED,
-    OP_LAST_LIGHT, OP_LOCAL, OP_RUN, RULE, SWEPT, Handle, Run, line_at, op_dx, op_push,
-    op_push_light, op_push_numpy, op_rows, op_words, partial_sums, read_recorded, tape,
+    OP_LAST_LIGHT, OP_LOCAL, OP_RUN, RULE, SWEPT, Handle, Run, line_at, op_partials,
+    op_push, op_push_light, op_push_numpy, op_rows, op_words, partial_sums, read_recorded, tape,
 )
 from fastgrad.trace cimport guard, refuse_effect
 
@@ -246,7 +246,9 @@ cdef int push(int32_t slot) except -1:
 cdef int raise_would_be(int32_t slot) except -1:
     """The same where the rule itself has refused, and so has added nothing."""
     cdef int32_t a = tape.a[slot]
-    cdef double dx = op_dx(tape.op[slot], tape.val[a], tape.val[tape.b[slot]], tape.val[slot])
+    cdef double dx = op_partials(
+        tape.op[slot], tape.val[a], tape.val[tape.b[slot]], tape.val[slot]
+    ).x
     tape.pins += 1
     try:
         raise_adjoint(slot, 0, tape.adj[a] + dx * tape.adj[slot], tape.adj[a])

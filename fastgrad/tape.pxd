@@ -60,7 +60,13 @@ cdef extern from "kernels/ops.h":
     bint op_is_int(int op, bint ix, bint iy, double x, double y) noexcept nogil
     int op_is_numpy(int op, int nx, int ny, double x, double y) noexcept nogil
     int op_error(int op, double x, double y, double z) noexcept nogil
-    double op_dx(int op, double x, double y, double z) noexcept nogil
+    ctypedef struct Partials:
+        double x
+        double y
+        double xx
+        double xy
+        double yy
+    Partials op_partials(int op, double x, double y, double z) noexcept nogil
     int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
                       int32_t a, int32_t b, int32_t i) noexcept nogil
     int op_push(int op, const double *val, double *adj, uint8_t *flags,

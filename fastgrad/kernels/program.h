@@ -17,6 +17,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "ops.h"
 
 enum { BOTH_SAME, FIRST, SECOND, BOTH }; /* which: x and y are one operand, x, y, x and y */
@@ -79,6 +80,27 @@ typedef struct Run {
     int bad_lock;
 } Run;
 
+typedef struct Edges {          /* a recording linearised at one sample: edges.h */
+    int32_t words;              /* of a set of its nodes */
+    const int64_t *edge;        /* where a node's edges begin, and after the last where they end */
+    const int32_t *operand;
+    const double *partial;
+    const int64_t *bend;        /* the same of bends */
+    const int32_t *left, *right;
+    const double *second;
+    const int64_t *use;         /* and of those that use a node */
+    const int32_t *user;
+} Edges;
+
+typedef struct Sweeps {
+    int lanes;
+    void (*tangent)(const Edges *, const uint64_t *wanted, uint64_t *due, uint64_t *has,
+                    double *tan);
+    void (*adjoint)(const Edges *, uint64_t *due, uint64_t *has, double *bar);
+    void (*second)(const Edges *, const double *adj, const uint64_t *has_tan, const double *tan,
+                   uint64_t *due, uint64_t *has, double *bar);
+} Sweeps;
+
 typedef struct Kernels {
     const char *name;
     /* By lanes: 1, 4, 8, 16, 32, 64. */
@@ -90,6 +112,7 @@ typedef struct Kernels {
     void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,
                     const double *stash, int64_t blocks, int fresh);
     void (*check_powers)(void);
+    Sweeps sweeps[3];
 } Kernels;
 
 extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2, fastgrad_kernels_avx512;
@@ -121,6 +144,22 @@ static inline int op_reads(int op, int which)
     if (op >= OP_FIRST_POOLED) return 0;
     return (which == SECOND ? 0 : names_in(partials[op][0]))
            | (which == FIRST ? 0 : names_in(partials[op][1]));
+}
+
+/* Which second partials of an elementary op are not 0 everywhere: by x and x, x and y, y and y. */
+enum { BENDS_XX = 1, BENDS_XY = 2, BENDS_YY = 4 };
+
+static inline int op_bends(int op)
+{
+    static const char *const partials[][3] = {
+        {"0.0", "0.0", "0.0"},
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, ...) {#dxx, #dxy, #dyy},
+        FASTGRAD_LIGHT_OPS(OP) FASTGRAD_LIBM_OPS(OP)
+#undef OP
+    };
+    int found = 0;
+    for (int k = 0; k < 3; k++) found |= (strcmp(partials[op][k], "0.0") != 0) << k;
+    return found;
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include "program.h"
 #include "dense.h"
 #include "powers.h"
+#include "edges.h"
 
 #if defined(__clang__)
 #define NO_DEPENDENCE _Pragma("clang loop vectorize(assume_safety)")
@@ -110,4 +111,7 @@ const Kernels KERNELS = {
     reverse_one,
     weights,
     powers_check,
+    {{1, tangent_1, adjoint_1, second_1},
+     {4, tangent_4, adjoint_4, second_4},
+     {16, tangent_16, adjoint_16, second_16}},
 };
