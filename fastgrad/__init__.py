@@ -30,6 +30,7 @@ from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
     from fastgrad import nn, optim, plot
+    from fastgrad.checking import GradcheckError, check_program, gradcheck
     from fastgrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
     from fastgrad.fitting import fit
     from fastgrad.graph import draw_dot
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from fastgrad.saving import load, save
 
 __all__ = [
+    "GradcheckError",
     "Program",
     "TraceError",
     "Value",
     "backward_steps",
+    "check_program",
     "compile",
     "detect_anomaly",
     "draw_dot",
@@ -49,6 +52,7 @@ __all__ = [
     "functional",
     "get_num_threads",
     "grad",
+    "gradcheck",
     "hessian",
     "hvp",
     "install",
@@ -69,13 +73,16 @@ __version__ = "0.1.0"
 
 # These need NumPy or are seldom used: a plain script shall not wait for their import.
 _LATER = {
+    "GradcheckError": "fastgrad.checking",
     "Program": "fastgrad.program",
     "backward_steps": "fastgrad.listing",
+    "check_program": "fastgrad.checking",
     "compile": "fastgrad.program",
     "draw_dot": "fastgrad.graph",
     "fit": "fastgrad.fitting",
     "get_num_threads": "fastgrad.program",
     "grad": "fastgrad.derivatives",
+    "gradcheck": "fastgrad.checking",
     "hessian": "fastgrad.derivatives",
     "hvp": "fastgrad.derivatives",
     "jacobian": "fastgrad.derivatives",

@@ -138,9 +138,21 @@ cdef class Linear:
         cdef bint fine
         with nogil:
             fine = forward(self, batch.starts, batch.strides, sample)
-        if fine:
-            fill(self)
+            if fine:
+                fill(self)
         return fine
+
+    def set_point(self, const int64_t[::1] numbers, const double[::1] x):
+        """Give parameters and inputs other values, and compute what follows from them."""
+        cdef int64_t k
+        for k in range(len(numbers)):
+            if numbers[k] >= 0:
+                self.val[numbers[k]] = x[k]
+        with nogil:
+            for k in range(self.recording.size):
+                if self.recording.op[k] != OP_INPUT:
+                    compute(self, k)
+            fill(self)
 
     def outputs(self, double[::1] out):
         """Write the values of the outputs, shape (m,)."""
@@ -183,6 +195,53 @@ cdef class Linear:
         """
         sweep_all(self, 1.0)
         run(self, SECOND, v, &out[0, 0], out.shape[1], 1, out.shape[1])
+
+    # ---- one entry by itself, for checks
+
+    def entries(self):
+        """list of int: the entries that depend on the xs, and are no xs themselves."""
+        cdef int32_t node
+        return [
+            entry_of(self, node) for node in range(1, self.nodes)
+            if entry_of(self, node) >= 0 and self.edge[node] < self.edge[node + 1]
+        ]
+
+    def label(self, entry):
+        """str: its operation."""
+        return op_rows[self.recording.op[entry]].label.decode()
+
+    def value(self, number):
+        """float: the value that has a number of the recording."""
+        return self.val[number]
+
+    def local(self, entry, operand=None, x=None):
+        """An entry's value, and its partial by each operand, where one operand may be `x`."""
+        cdef int64_t number = self.recording.parameters + <int64_t>entry, k
+        cdef int64_t changed = number if operand is None else operand
+        cdef int32_t node = self.node[number]
+        cdef double before = self.val[changed], value = self.val[number]
+        if operand is not None:
+            self.val[changed] = x
+        compute(self, entry)
+        fill_node(self, node)
+        found, partials = self.val[number], {}
+        for k in range(self.edge[node], self.edge[node + 1]):
+            number_of = self.number[self.operand[k]]
+            partials[number_of] = partials.get(number_of, 0.0) + self.partial[k]
+        self.val[changed], self.val[number] = before, value
+        fill_node(self, node)
+        return found, partials
+
+    def seconds(self, entry):
+        """dict: an entry's second partial by each pair of operands (m, n), m <= n."""
+        cdef int64_t k
+        cdef int32_t node = self.node[self.recording.parameters + <int64_t>entry]
+        found = {}
+        for k in range(self.bend[node], self.bend[node + 1]):
+            left, right = self.number[self.left[k]], self.number[self.right[k]]
+            pair = (min(left, right), max(left, right))
+            found[pair] = found.get(pair, 0.0) + self.second[k]
+        return found
 
 
 cdef enum:  # what a run adds
@@ -518,40 +577,47 @@ cdef bint forward(
     Linear g, const double *const *inputs, const int64_t *strides, int64_t sample
 ) noexcept nogil:
     """Compute the values at a sample; false if an index names nothing."""
-    cdef double *val = g.val
-    cdef double *at = val + g.recording.parameters
+    cdef double *at = g.val + g.recording.parameters
+    cdef int32_t column
     cdef int64_t k
-    cdef int32_t a, b
-    cdef int op
     for k in range(g.recording.size):
-        op, a, b = g.recording.op[k], g.recording.a[k], g.recording.b[k]
-        if op == OP_LEAF:
-            continue
-        if op == OP_INPUT:
-            at[k] = inputs[a][sample * strides[a]]
-        elif op < OP_FIRST_POOLED:
-            at[k] = op_value(op, val[a], val[b])
-        elif not pooled_value(op, val, g.recording.pool + a, b, at + k):
+        if g.recording.op[k] == OP_INPUT:
+            column = g.recording.a[k]
+            at[k] = inputs[column][sample * strides[column]]
+        elif not compute(g, k):
             return False
     return True
 
 
-cdef int fill(Linear g) except -1:
+cdef inline bint compute(Linear g, int64_t entry) noexcept nogil:
+    """Compute an entry's value, if it is no leaf; false if its index names nothing."""
+    cdef int op = g.recording.op[entry]
+    cdef int32_t a = g.recording.a[entry], b = g.recording.b[entry]
+    cdef double *z = g.val + g.recording.parameters + entry
+    if op == OP_LEAF:
+        return True
+    if op < OP_FIRST_POOLED:
+        z[0] = op_value(op, g.val[a], g.val[b])
+        return True
+    return pooled_value(op, g.val, g.recording.pool + a, b, z)
+
+
+cdef void fill(Linear g) noexcept nogil:
     """Compute the partials of edges and bends from the values."""
     cdef int32_t node
-    cdef int64_t entry
-    with nogil:
-        for node in range(1, g.nodes):
-            entry = entry_of(g, node)
-            if entry < 0 or g.edge[node] == g.edge[node + 1]:
-                continue
-            if g.recording.op[entry] < OP_FIRST_POOLED:
-                fill_elementary(g, node, entry)
-            elif chooses(g.recording, entry):
-                fill_choice(g, node, entry)
-            else:
-                fill_dot(g, node, entry)
-    return 0
+    for node in range(1, g.nodes):
+        if g.edge[node] < g.edge[node + 1]:
+            fill_node(g, node)
+
+
+cdef void fill_node(Linear g, int32_t node) noexcept nogil:
+    cdef int64_t entry = entry_of(g, node)
+    if g.recording.op[entry] < OP_FIRST_POOLED:
+        fill_elementary(g, node, entry)
+    elif chooses(g.recording, entry):
+        fill_choice(g, node, entry)
+    else:
+        fill_dot(g, node, entry)
 
 
 cdef void fill_elementary(Linear g, int32_t node, int64_t entry) noexcept nogil:
