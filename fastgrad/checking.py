@@ -12,6 +12,7 @@ there, and says so.
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -187,7 +188,7 @@ def check_program(
     recording = program._with_lines(traced, batch)
     theta = traced.parameters(None)
     columns = recording.input_numbers()
-    ends = np.cumsum([0] + [int(np.prod(shape, dtype=np.int64)) for shape in batch.shapes])
+    ends = np.cumsum([0, *map(math.prod, batch.shapes)])
     by = [(np.arange(recording.parameters), [f"parameter {k}" for k in range(len(theta))])]
     by += [
         (columns[ends[k] : ends[k + 1]], [f"{name}{_index(at)}" for at in np.ndindex(shape)])

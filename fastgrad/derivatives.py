@@ -18,6 +18,7 @@ Shapes: ``S`` is the shape of what derivatives are taken by, ``O`` that of the o
 samples of a batch, ``P`` the program's parameters.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,11 +50,11 @@ class _Place:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.xs, dtype=np.int64))
+        return math.prod(self.xs)
 
     @property
     def outputs(self) -> int:
-        return int(np.prod(self.ys, dtype=np.int64))
+        return math.prod(self.ys)
 
     def collect(
         self, rows: int, columns: int, add: Callable[[int, np.ndarray], None], summed: bool = False
@@ -138,7 +139,7 @@ class _Batched(_Place):
             own = slice(recording.parameters) if places is None else places
             numbers[own] = np.arange(recording.parameters)
             return numbers
-        before = sum(int(np.prod(shape, dtype=np.int64)) for shape in self.batch.shapes[:wrt])
+        before = sum(math.prod(shape) for shape in self.batch.shapes[:wrt])
         inputs: np.ndarray = recording.input_numbers()
         return inputs[before : before + self.size]
 

@@ -21,7 +21,7 @@ from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.replay cimport Edges, Sweeps, sweeps_for
 from fastgrad.tape cimport (
     OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_RUN, OP_TAKE, OP_WHERE, Partials,
-    op_partials, op_rows, op_value, op_words,
+    op_linearised, op_partials, op_rows, op_value, op_words,
 )
 from fastgrad.words cimport zeros
 
@@ -32,10 +32,18 @@ cdef extern from "kernels/program.h":
         BENDS_XY
         BENDS_YY
     int op_bends(int op) noexcept nogil
+    int LOWEST(uint64_t bits) noexcept nogil
 
 
 cdef enum:
     MOST_LANES = 16
+    SPARSE = 4  # graphs of which a block of directions reaches less than this part
+
+
+cdef struct Places:  # which numbers of a list a node stands for
+    uint64_t *nodes  # the set of those that stand for one
+    int64_t *first   # by node, and behind the last
+    int32_t *place
 
 
 cdef class Linear:
@@ -57,6 +65,8 @@ cdef class Linear:
     cdef int32_t *number     # by node
     cdef int32_t *xs         # nodes
     cdef int32_t *ys
+    cdef Places x_places
+    cdef Places y_places
     cdef int64_t *edge
     cdef int64_t *bend
     cdef int64_t *use
@@ -90,6 +100,8 @@ cdef class Linear:
         find_nodes(self, xs)
         place_edges(self)
         place_uses(self)
+        list_places(self, &self.x_places, self.xs, self.xs_count)
+        list_places(self, &self.y_places, self.ys, self.ys_count)
         self.adj = <double *>zeros(self.nodes, sizeof(double))
         self.tan = <double *>zeros(self.nodes * MOST_LANES, sizeof(double))
         self.bar = <double *>zeros(self.nodes * MOST_LANES, sizeof(double))
@@ -100,6 +112,12 @@ cdef class Linear:
     def __dealloc__(self):
         free(self.xs)
         free(self.ys)
+        free(self.x_places.nodes)
+        free(self.x_places.first)
+        free(self.x_places.place)
+        free(self.y_places.nodes)
+        free(self.y_places.first)
+        free(self.y_places.place)
         free(self.node)
         free(self.number)
         free(self.edge)
@@ -138,8 +156,6 @@ cdef class Linear:
         cdef bint fine
         with nogil:
             fine = forward(self, batch.starts, batch.strides, sample)
-            if fine:
-                fill(self)
         return fine
 
     def set_point(self, const int64_t[::1] numbers, const double[::1] x):
@@ -256,14 +272,14 @@ cdef int run(
 ) except -1:
     """Add results along `count` directions; `apart` are those of one direction and the next."""
     cdef const Sweeps *sweeps = sweeps_for(count)
-    cdef int64_t first, some, one
+    cdef int64_t first = 0, some, one
     cdef bint done
     if what == ADJOINTS and count == 1 and g.ys_count == 1:
         sweep_all(g, 1.0 if given is None else given[0, 0])
         for one in range(g.xs_count):
             out[one] += g.adj[g.xs[one]]
         return 0
-    for first in range(0, count, sweeps.lanes):
+    while first < count:
         some = min(<int64_t>sweeps.lanes, count - first)
         with nogil:
             done = block(g, what, given, first, some, sweeps, out + first * apart, apart,
@@ -272,6 +288,9 @@ cdef int run(
                 for one in range(first, first + some):
                     block(g, what, given, one, 1, sweeps_for(1), out + one * apart, apart,
                           results_apart)
+        if first == 0 and SPARSE * reached(g, what) < g.nodes:
+            sweeps = sweeps_for(2)  # each goes its own way: more lanes would carry zeros
+        first += some
         PyErr_CheckSignals()
     return 0
 
@@ -281,8 +300,7 @@ cdef bint block(
     const Sweeps *sweeps, double *out, int64_t apart, int64_t results_apart
 ) noexcept nogil:
     """One direction a lane; with several lanes, false and nothing done if a result is nan."""
-    cdef const int32_t *results = g.ys if what == TANGENTS else g.xs
-    cdef int64_t count = g.ys_count if what == TANGENTS else g.xs_count, k, lane
+    cdef const Places *places = &g.y_places if what == TANGENTS else &g.x_places
     cdef double *numbers = g.tan if what == TANGENTS else g.bar
     cdef const uint64_t *has_numbers = g.has_tan if what == TANGENTS else g.has_bar
     if what == ADJOINTS:
@@ -294,16 +312,38 @@ cdef bint block(
     if what == SECOND:
         begin_second(g)
         sweeps.second(&g.c, g.adj, g.has_tan, g.tan, g.due, g.has_bar, g.bar)
-    if sweeps.lanes > 1:
-        for k in range(count):
-            if has(has_numbers, results[k]):
+    if sweeps.lanes > 1 and not add_results(g, places, has_numbers, numbers, some, sweeps.lanes,
+                                            NULL, 0, 0):
+        return False
+    add_results(g, places, has_numbers, numbers, some, sweeps.lanes, out, apart, results_apart)
+    return True
+
+
+cdef bint add_results(
+    Linear g, const Places *places, const uint64_t *has_numbers, const double *numbers,
+    int64_t some, int lanes, double *out, int64_t apart, int64_t results_apart
+) noexcept nogil:
+    """Add the lanes of the nodes at these places; without `out`, say whether none is nan."""
+    cdef int32_t word, node
+    cdef int64_t lane, k
+    cdef uint64_t bits
+    cdef double *to
+    cdef const double *number
+    for word in range(g.c.words):
+        bits = has_numbers[word] & places.nodes[word]
+        while bits:
+            node = 64 * word + LOWEST(bits)
+            bits &= bits - 1
+            number = numbers + <int64_t>node * lanes
+            if out == NULL:
                 for lane in range(some):
-                    if isnan(numbers[results[k] * sweeps.lanes + lane]):
+                    if isnan(number[lane]):
                         return False
-    for k in range(count):
-        if has(has_numbers, results[k]):
-            for lane in range(some):
-                out[lane * apart + k * results_apart] += numbers[results[k] * sweeps.lanes + lane]
+                continue
+            for k in range(places.first[node], places.first[node + 1]):
+                to = out + places.place[k] * results_apart
+                for lane in range(some):
+                    to[lane * apart] += number[lane]
     return True
 
 
@@ -316,6 +356,16 @@ cdef inline bint has(const uint64_t *nodes, int32_t node) noexcept nogil:
 
 cdef inline void put(uint64_t *nodes, int32_t node) noexcept nogil:
     nodes[node >> 6] |= <uint64_t>1 << (node & 63)
+
+
+cdef int64_t reached(Linear g, int what) noexcept nogil:
+    """How many nodes the last block of directions has come to."""
+    cdef const uint64_t *nodes = g.has_bar if what == ADJOINTS else g.has_tan
+    cdef int32_t node
+    cdef int64_t count = 0
+    for node in range(g.nodes):
+        count += has(nodes, node)
+    return count
 
 
 cdef void empty(Linear g, uint64_t *nodes) noexcept nogil:
@@ -430,7 +480,8 @@ cdef int64_t count_bends(Linear g, int64_t entry) noexcept nogil:
                 count += bends & BENDS_XY != 0
     elif op == OP_DOT or op == OP_RUN:
         for k in range(b):
-            count += g.node[weight(g, entry, k)] and g.node[factor(g, entry, k)]
+            if g.node[weight(g, entry, k)] and g.node[factor(g, entry, k)]:
+                count += 1
     return count
 
 
@@ -570,22 +621,59 @@ cdef int place_uses(Linear g) except -1:
     return 0
 
 
+cdef int list_places(Linear g, Places *places, const int32_t *nodes, int64_t count) except -1:
+    """Find the places in a list of nodes by node."""
+    cdef int64_t k
+    cdef int32_t node
+    places.nodes = <uint64_t *>zeros(g.c.words, sizeof(uint64_t))
+    places.first = <int64_t *>zeros(g.nodes + 2, sizeof(int64_t))
+    places.place = <int32_t *>zeros(count, sizeof(int32_t))
+    for k in range(count):
+        if nodes[k]:
+            put(places.nodes, nodes[k])
+            places.first[nodes[k] + 2] += 1
+    for node in range(g.nodes):
+        places.first[node + 2] += places.first[node + 1]
+    for k in range(count):
+        if nodes[k]:
+            places.place[places.first[nodes[k] + 1]] = <int32_t>k
+            places.first[nodes[k] + 1] += 1
+    return 0
+
+
 # ---- numbers
 
 
 cdef bint forward(
     Linear g, const double *const *inputs, const int64_t *strides, int64_t sample
 ) noexcept nogil:
-    """Compute the values at a sample; false if an index names nothing."""
-    cdef double *at = g.val + g.recording.parameters
-    cdef int32_t column
+    """Compute values, and partials, at a sample; false if an index names nothing."""
+    cdef const uint8_t *ops = g.recording.op
+    cdef const int32_t *left = g.recording.a
+    cdef const int32_t *right = g.recording.b
+    cdef const int32_t *node = g.node + g.recording.parameters
+    cdef double *val = g.val
+    cdef double *at = val + g.recording.parameters
+    cdef Partials partials
     cdef int64_t k
+    cdef int32_t a, b
+    cdef int op
     for k in range(g.recording.size):
-        if g.recording.op[k] == OP_INPUT:
-            column = g.recording.a[k]
-            at[k] = inputs[column][sample * strides[column]]
-        elif not compute(g, k):
-            return False
+        op, a, b = ops[k], left[k], right[k]
+        if op == OP_LEAF:
+            continue
+        if op == OP_INPUT:
+            at[k] = inputs[a][sample * strides[a]]
+        elif op >= OP_FIRST_POOLED:
+            if not pooled_value(op, val, g.recording.pool + a, b, at + k):
+                return False
+            if node[k]:
+                fill_node(g, node[k])
+        elif node[k]:
+            at[k] = op_linearised(op, val[a], val[b], &partials)
+            put_partials(g, node[k], op, a, b, &partials)
+        else:
+            at[k] = op_value(op, val[a], val[b])
     return True
 
 
@@ -606,27 +694,35 @@ cdef void fill(Linear g) noexcept nogil:
     """Compute the partials of edges and bends from the values."""
     cdef int32_t node
     for node in range(1, g.nodes):
-        if g.edge[node] < g.edge[node + 1]:
+        if entry_of(g, node) >= 0:
             fill_node(g, node)
 
 
 cdef void fill_node(Linear g, int32_t node) noexcept nogil:
     cdef int64_t entry = entry_of(g, node)
-    if g.recording.op[entry] < OP_FIRST_POOLED:
-        fill_elementary(g, node, entry)
+    cdef int op = g.recording.op[entry]
+    cdef int32_t a = g.recording.a[entry], b = g.recording.b[entry]
+    cdef Partials partials
+    if g.edge[node] == g.edge[node + 1]:  # one of the xs
+        return
+    if op < OP_FIRST_POOLED:
+        partials = op_partials(op, g.val[a], g.val[b], g.val[g.number[node]])
+        put_partials(g, node, op, a, b, &partials)
     elif chooses(g.recording, entry):
         fill_choice(g, node, entry)
     else:
         fill_dot(g, node, entry)
 
 
-cdef void fill_elementary(Linear g, int32_t node, int64_t entry) noexcept nogil:
-    cdef int op = g.recording.op[entry], bends
-    cdef int32_t a = g.recording.a[entry], b = g.recording.b[entry]
+cdef inline void put_partials(
+    Linear g, int32_t node, int op, int32_t a, int32_t b, const Partials *partials
+) noexcept nogil:
+    """Of an elementary entry."""
     cdef int64_t edge = g.edge[node], bend = g.bend[node]
-    cdef Partials partials
     cdef bint x, y
-    partials = op_partials(op, g.val[a], g.val[b], g.val[g.number[node]])
+    cdef int bends
+    if edge == g.edge[node + 1]:
+        return
     x, y = g.node[a] != 0, op_rows[op].shown == 2 and g.node[b] != 0
     if x:
         g.partial[edge] = partials.x
@@ -726,14 +822,15 @@ cdef void sweep_all(Linear g, double u) noexcept nogil:
 
 cdef void begin_second(Linear g) noexcept nogil:
     """Nothing has a second adjoint yet; bends give them where tangents come to."""
-    cdef int32_t node
+    cdef int32_t word, node
+    cdef uint64_t bits
     cdef int64_t k
-    cdef int64_t word
     empty(g, g.has_bar)
     for word in range(g.c.words):
-        if g.has_tan[word]:
-            for node in range(<int32_t>word * 64, min(<int32_t>word * 64 + 64, g.nodes)):
-                if has(g.has_tan, node):
-                    for k in range(g.use[node], g.use[node + 1]):
-                        if g.bend[g.user[k]] < g.bend[g.user[k] + 1]:
-                            put(g.due, g.user[k])
+        bits = g.has_tan[word]
+        while bits:
+            node = 64 * word + LOWEST(bits)
+            bits &= bits - 1
+            for k in range(g.use[node], g.use[node + 1]):
+                if g.bend[g.user[k]] < g.bend[g.user[k] + 1]:
+                    put(g.due, g.user[k])

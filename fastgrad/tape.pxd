@@ -67,6 +67,7 @@ cdef extern from "kernels/ops.h":
         double xy
         double yy
     Partials op_partials(int op, double x, double y, double z) noexcept nogil
+    double op_linearised(int op, double x, double y, Partials *partials) noexcept nogil
     int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
                       int32_t a, int32_t b, int32_t i) noexcept nogil
     int op_push(int op, const double *val, double *adj, uint8_t *flags,

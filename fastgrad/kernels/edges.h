@@ -20,24 +20,6 @@
 #define HAS(set, node) ((set)[(node) >> 6] >> ((node)&63) & 1)
 #define SET(set, node) ((set)[(node) >> 6] |= (uint64_t)1 << ((node)&63))
 
-#if defined(__GNUC__)
-#define LOWEST(bits) __builtin_ctzll(bits)
-#define HIGHEST(bits) (63 - __builtin_clzll(bits))
-#else
-static int LOWEST(uint64_t bits)
-{
-    int at = 0;
-    while (!(bits >> at & 1)) at++;
-    return at;
-}
-static int HIGHEST(uint64_t bits)
-{
-    int at = 63;
-    while (!(bits >> at & 1)) at--;
-    return at;
-}
-#endif
-
 /* to += factor * from, on all lanes. */
 static ALWAYS_INLINE void add_lanes(double *to, double factor, const double *from, const int lanes)
 {

@@ -349,6 +349,22 @@ static inline Partials op_partials(int op, double x, double y, double z)
     return (Partials){0};
 }
 
+/* An entry's value, and its partials. */
+static inline double op_linearised(int op, double x, double y, Partials *partials)
+{
+    switch (op) {
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, ...)                       \
+    case OP_##NAME: {                                                                             \
+        const double z = value;                                                                   \
+        *partials = (Partials){dx, shown == 2 ? dy : 0.0, dxx, dxy, dyy};                         \
+        return z;                                                                                 \
+    }
+    FASTGRAD_OPS(OP)
+#undef OP
+    }
+    return 0.0;
+}
+
 /* One step of the reverse sweep: adds (partial * adj[i]) to the operands' adjoints, in micrograd's
  * order.  A sum stays an int while every contribution is one.  Zero adjoints are not skipped,
  * because 0 * inf is nan in micrograd too. */

@@ -80,6 +80,25 @@ typedef struct Run {
     int bad_lock;
 } Run;
 
+/* Places of the lowest and the highest bit that is set, if one is. */
+#if defined(__GNUC__)
+#define LOWEST(bits) __builtin_ctzll(bits)
+#define HIGHEST(bits) (63 - __builtin_clzll(bits))
+#else
+static inline int LOWEST(uint64_t bits)
+{
+    int at = 0;
+    while (!(bits >> at & 1)) at++;
+    return at;
+}
+static inline int HIGHEST(uint64_t bits)
+{
+    int at = 63;
+    while (!(bits >> at & 1)) at--;
+    return at;
+}
+#endif
+
 typedef struct Edges {          /* a recording linearised at one sample: edges.h */
     int32_t words;              /* of a set of its nodes */
     const int64_t *edge;        /* where a node's edges begin, and after the last where they end */
@@ -151,15 +170,15 @@ enum { BENDS_XX = 1, BENDS_XY = 2, BENDS_YY = 4 };
 
 static inline int op_bends(int op)
 {
-    static const char *const partials[][3] = {
-        {"0.0", "0.0", "0.0"},
-#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, ...) {#dxx, #dxy, #dyy},
+#define BENDS(partial) (strcmp(partial, "0.0") != 0) /* known when this is compiled */
+    switch (op) {
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, ...)                       \
+    case OP_##NAME:                                                                               \
+        return BENDS(#dxx) * BENDS_XX | BENDS(#dxy) * BENDS_XY | BENDS(#dyy) * BENDS_YY;
         FASTGRAD_LIGHT_OPS(OP) FASTGRAD_LIBM_OPS(OP)
 #undef OP
-    };
-    int found = 0;
-    for (int k = 0; k < 3; k++) found |= (strcmp(partials[op][k], "0.0") != 0) << k;
-    return found;
+    }
+    return 0;
 }
 
 #endif
