@@ -39,7 +39,7 @@ cdef int number(Fused graph, Recording recording) except -1:
     cdef int32_t new
     while names.mask < 2 * n:
         names.mask = 2 * names.mask + 1
-    graph.make_room(n + 1)
+    graph.make_room(n + min(n, recording.parameters) + 1)
     try:
         names.ids = <int32_t *>zeros(recording.parameters + n, sizeof(int32_t))
         names.table = <int32_t *>zeros(names.mask, sizeof(int32_t))

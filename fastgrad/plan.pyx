@@ -116,10 +116,9 @@ cdef int release(Plan plan) except -1:
 # ---- when numbers are read for the last time
 
 
-cdef int read_at(Plan plan, int32_t node, int64_t time) noexcept:
+cdef inline void read_at(Plan plan, int32_t node, int64_t time) noexcept:
     if time > plan.last[node]:
         plan.last[node] = time
-    return 0
 
 
 cdef int find_splats(Plan plan) except -1:
@@ -142,7 +141,7 @@ cdef int find_splats(Plan plan) except -1:
     return 0
 
 
-cdef int splat(Plan plan, int32_t node) except -1:
+cdef inline int splat(Plan plan, int32_t node) except -1:
     if plan.graph.marks[node] & VARIES or plan.slot[node]:
         return 0
     plan.slot[node] = plan.c.slots
@@ -199,7 +198,7 @@ cdef int find_ends(Plan plan) except -1:
 # ---- slots
 
 
-cdef int32_t take_slot(Plan plan) except -1:
+cdef inline int32_t take_slot(Plan plan) except -1:
     if plan.free_slots.size:
         plan.free_slots.size -= 1
         return plan.free_slots.at[plan.free_slots.size]
@@ -207,7 +206,7 @@ cdef int32_t take_slot(Plan plan) except -1:
     return plan.c.slots - 1
 
 
-cdef int release_value(Plan plan, int32_t node) except -1:
+cdef inline int release_value(Plan plan, int32_t node) except -1:
     """Free a value's slot if it is not read after the present time."""
     if plan.graph.marks[node] & VARIES and plan.slot[node] and plan.last[node] <= plan.time:
         push(&plan.free_slots, plan.slot[node])
@@ -308,7 +307,7 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
     return keep_or_release(plan, node)
 
 
-cdef int keep_or_release(Plan plan, int32_t node) except -1:
+cdef inline int keep_or_release(Plan plan, int32_t node) except -1:
     """A value that nothing reads again leaves its slot at once: an adjoint may need none of it."""
     return release_value(plan, node) if plan.last[node] <= plan.time else 0
 
