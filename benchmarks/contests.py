@@ -246,7 +246,7 @@ footprints = [
                 [name for name in LARGEST if size <= LARGEST[name]],
                 size,
             ),
-            unit="B", rounds=2, quick=size == 10**5,
+            unit="B", rounds=5, quick=size == 10**5,
         )
         for size in SIZES[1:]
     ),
@@ -255,13 +255,13 @@ footprints = [
         measures=by_engine(
             footprint.training_peak, [WRITTEN, COMPILED, MICROGRAD, XAD, TORCH, NUMPY], nets.MOONS
         ),
-        unit="B", rounds=2, quick=False,
+        unit="B", rounds=5, quick=False,
         note="Beyond what the libraries take once they are loaded.",
     ),
     Contest(
         "peak-wide", "Memory", f"Peak of ten steps of {nets.WIDE}", COMPILED,
         measures=by_engine(footprint.training_peak, [COMPILED, NUMPY, TORCH, JAX], nets.WIDE),
-        unit="B", rounds=2, quick=False, note="Data and model included.",
+        unit="B", rounds=5, quick=False, note="Data and model included.",
     ),
     Contest(
         "import", "Start", "Python, and an import", "import fastgrad",

@@ -10,6 +10,7 @@ import gc
 import importlib
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from benchmarks import engines
 
 PATIENCE = 40  # seconds until an engine must be ready, or have taken a turn
-SLOW = 5  # seconds that an engine's turns may take in all; three are taken in any case
+SLOW = 5  # seconds that an engine's turns may take in all; five are taken in any case
 
 # Read by the libraries when they are loaded.
 THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
@@ -36,6 +37,8 @@ def set_environment(threads=1):
         os.environ["XLA_FLAGS"] = ONE_THREAD_OF_XLA
     for name in UNSET:
         os.environ.pop(name, None)
+    # Where a process's memory lies hangs on such things: drawn by lot, a spread shows what it does.
+    os.environ["BENCHMARKS_PADDING"] = "x" * random.randrange(4096)
 
 
 @contextmanager
@@ -194,7 +197,7 @@ class Session:
             arguments = entry.engine, entry.at(workload), expectation, entry.gc
             try:
                 seconds = self.seat(entry)(get_ready, *arguments)
-                turns[entry] = min(self.rounds, max(3, int(SLOW / seconds)))
+                turns[entry] = min(self.rounds, max(5, int(SLOW / seconds)))
                 rows[entry.label] = []
             except Left as reason:
                 left[entry.label] = str(reason)
