@@ -268,6 +268,7 @@ footprints = [
         measures={"Python alone": partial(footprint.importing, "")}
         | {f"import {module}": partial(footprint.importing, module) for module in MODULES},
         rounds=5,
+        note="Bytecode is there; what an environment hooks into Python's start (`site`) is not.",
     ),
 ]  # fmt: skip
 

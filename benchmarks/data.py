@@ -1,4 +1,4 @@
-"""The data file, docs/benchmarks.json: what each of some sessions measured, and what they say as one.
+"""The data file, docs/benchmarks.json: what sessions measured, and what they say together.
 
 A session holds its machine and versions and, by contest and engine, seconds (or bytes) of each
 round. Sessions of one machine and the same versions are taken together: a ratio is the median of
@@ -48,9 +48,9 @@ def together(sessions):
                 "expected sessions of one machine and the same versions, got "
                 f"{'; '.join(found)}: keep fewer sessions"
             )
-    held = [{contest["key"]: contest for contest in session["contests"]} for session in sessions]
-    keys = dict.fromkeys(key for contests in reversed(held) for key in contests)
-    contests = [joined([contests[key] for contests in held if key in contests]) for key in keys]
+    by_key = [{contest["key"]: contest for contest in session["contests"]} for session in sessions]
+    keys = dict.fromkeys(key for contests in reversed(by_key) for key in contests)
+    contests = [joined([contests[key] for contests in by_key if key in contests]) for key in keys]
     return last | {"dates": [session["date"] for session in sessions], "contests": contests}
 
 
@@ -73,6 +73,11 @@ def ratios(contest, label, ours=None):
     return [a / b for held in zip(theirs, ours) for a, b in zip(*held)]
 
 
+def rounded(number):
+    """As it is shown."""
+    return float(f"{number:.3g}")
+
+
 def spread(found):
     """The lowest, the median and the highest."""
     return min(found), np.median(found), max(found)
@@ -93,7 +98,7 @@ def held(session, others):
     -------
     list
         Of each ratio that both have: title, label, whether it lies within, the session's median,
-        the others' lowest and highest.
+        the others' lowest and highest; all as they are shown.
     """
     stated = {contest["key"]: contest for contest in together(others)["contests"]}
     found = []
@@ -101,7 +106,7 @@ def held(session, others):
         other = stated.get(contest["key"], {"ours": "", "rows": {}})
         for label in compared(contest):
             if label in compared(other):
-                low, _, high = spread(ratios(other, label))
-                median = np.median(ratios(contest, label))
+                low, _, high = map(rounded, spread(ratios(other, label)))
+                median = rounded(np.median(ratios(contest, label)))
                 found.append((contest["title"], label, low <= median <= high, median, low, high))
     return found

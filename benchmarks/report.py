@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.data import compared, held, numbers, ratios, save, spread, together
+from benchmarks.data import compared, held, numbers, ratios, rounded, save, spread, together
 from benchmarks.engines import (
     COMPILED,
     ENGINES,
@@ -61,7 +61,7 @@ def short(number, unit="s"):
 
 def digits(number):
     """Three of them."""
-    return f"{float(f'{number:.3g}'):,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
+    return f"{rounded(number):,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
 
 
 def median(contest, label):
@@ -204,8 +204,8 @@ def cross_checked(sessions):
         return "There is one session: what its rounds do not show is not in the spread."
     counts = [within(held(s, [other for other in sessions if other is not s])) for s in sessions]
     return (
-        "Of each session's ratios, so many lie within the spread that the other sessions alone "
-        f"would state: {', '.join(counts)}."
+        "Of each session's ratios, so many lie within the spread of the other sessions alone: "
+        f"{', '.join(counts)}."
     )
 
 
@@ -235,14 +235,15 @@ within the spread that is stated here.
 | NumPy's BLAS | {data["blas"]} |
 | compiler | {data["compiler"]} |
 | sessions | {", ".join(data["dates"])} (UTC) |
-| rounds | of a session up to {data["rounds"]}, of {data["turn"]} s a turn at least; 5 of what is slow |
+| rounds | up to {data["rounds"]} a session, 5 of what is slow; a turn of {data["turn"]} s at least |
 | not installed | {missing or "none"} |
 
 - **Who takes part.** Each engine has a process of its own, pinned to one core, with one thread
   (where it has two, the row says so). The engines take turns, in an order that turns round: what
   else the machine does hits all alike, and a ratio is taken within a round.
 - **Median and spread** are of the rounds of all sessions, each of which starts all processes
-  afresh; the spread is from the lowest to the highest. {cross_checked(sessions)}
+  afresh; the spread is from the lowest to the highest.
+  {cross_checked(sessions)}
 - **What is checked.** Before it is timed, each engine's value, its gradient and the values of
   its first steps must agree with the workload's reference to 1e-9. One that does not, or that
   raises or crashes, is left out there, and the reason is printed. All is float64.
