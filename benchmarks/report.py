@@ -235,7 +235,7 @@ within the spread that is stated here.
 | NumPy's BLAS | {data["blas"]} |
 | compiler | {data["compiler"]} |
 | sessions | {", ".join(data["dates"])} (UTC) |
-| rounds | up to {data["rounds"]} a session, 5 of what is slow; a turn of {data["turn"]} s at least |
+| rounds | up to {data["rounds"]} a session, 5 of what is slow; turns of {data["turn"]} s at least |
 | not installed | {missing or "none"} |
 
 - **Who takes part.** Each engine has a process of its own, pinned to one core, with one thread
