@@ -71,7 +71,7 @@ def measure(found, contests):
 def compare(sessions, others):
     """Print how sessions lie to the spread that others state."""
     for session in sessions:
-        print("\n".join(data.differences(session, others[-1])))
+        print(*data.differences(session, others[-1]), sep="\n")
         print(report.comparison(data.held(session, others)))
 
 

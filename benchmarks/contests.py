@@ -98,7 +98,11 @@ NOT_QUICK = TORCH_NUMBERS, AUTOGRAD_NUMBERS, MINIGRAD  # seconds a step, or unti
 def quick():
     """What a quick run holds."""
     return [
-        replace(contest, entries=[e for e in contest.entries if e.engine not in NOT_QUICK])
+        replace(
+            contest,
+            entries=[e for e in contest.entries if e.engine not in NOT_QUICK],
+            rounds=min(contest.rounds, 2),
+        )
         for contest in CONTESTS
         if contest.quick
     ]

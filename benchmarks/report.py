@@ -221,8 +221,8 @@ def page(sessions):
 Written by `python -m benchmarks`, which measures everything on this page in one session, and puts
 it together with earlier ones (`--keep`); the numbers of each round are in
 [benchmarks.json](benchmarks.json). What README and other pages say of speed is drawn from the same
-file. `python -m benchmarks --compare` measures all again on your machine, and says which ratios lie
-within the spread that is stated here.
+file. `python -m benchmarks --compare` measures all again, on a machine that does nothing else, and
+says which ratios lie within the spread that is stated here.
 
 ![fastgrad and others](figures/benchmarks.png)
 
