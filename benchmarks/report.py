@@ -202,7 +202,8 @@ def cross_checked(sessions):
     """Each session against the others, in words."""
     if len(sessions) < 2:
         return "There is one session: what its rounds do not show is not in the spread."
-    counts = [within(held(s, [other for other in sessions if other is not s])) for s in sessions]
+    checks = [held(s, [other for other in sessions if other is not s]) for s in sessions]
+    counts = [within(found) for found in checks if found]
     return (
         "Of each session's ratios, so many lie within the spread of the other sessions alone: "
         f"{', '.join(counts)}."

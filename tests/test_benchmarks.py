@@ -101,6 +101,12 @@ def test_a_session_is_compared_with_the_stated_spread():
     assert held(session_of("3", [2.0], ours=()), stated) == []  # fastgrad was left out
 
 
+def test_the_page_says_how_sessions_hold_against_each_other():
+    sessions = [session_of("1", [2.0, 3.0]), session_of("2", []), session_of("3", [2.5, 5.0])]
+    assert report.cross_checked(sessions).endswith("alone: 1 of 1, 0 of 1.")
+    assert report.cross_checked(sessions[:1]).startswith("There is one session")
+
+
 def test_the_command_compares_files(sessions, monkeypatch, capsys, tmp_path):
     slower = copy.deepcopy(sessions[-1])
     for contest in slower["contests"]:
