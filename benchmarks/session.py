@@ -6,6 +6,7 @@ raises, dies or takes too long is left out of that contest, and the reason kept.
 of each engine, forwards and backwards by turns, so that a ratio within a round feels little drift.
 """
 
+import compileall
 import gc
 import importlib
 import multiprocessing
@@ -17,6 +18,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 from benchmarks import engines
 
@@ -173,6 +176,9 @@ class Session:
         self.seats = {}
 
     def __enter__(self):
+        # pip does it for the others. What a compiler left free, a graph would use without growing.
+        for package in "benchmarks", "fastgrad":
+            compileall.compile_dir(Path(find_spec(package).origin).parent, quiet=2)
         return self
 
     def __exit__(self, *_):
