@@ -7,6 +7,8 @@
 - ``save(obj, path)`` and ``load(path)`` keep models' and optimizers' states in a file;
 - ``fit(model, X, Y)`` trains a model over minibatches, with checkpoints to go on from;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
+- ``custom_op(forward, partials)`` makes an operation of functions of floats;
+- ``checkpoint(fn, *xs)`` computes without recording, until ``backward()`` needs it;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
 - ``draw_dot(root)`` draws a graph, ``tape_table(root)`` lists it, ``backward_steps(root)`` runs
@@ -28,10 +30,12 @@ from fastgrad.trace import TraceError
 
 if TYPE_CHECKING:
     from fastgrad import nn, optim, plot
+    from fastgrad.custom import custom_op
     from fastgrad.fitting import fit
     from fastgrad.graph import draw_dot
     from fastgrad.listing import backward_steps, tape_table
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
+    from fastgrad.recompute import checkpoint
     from fastgrad.saving import load, save
 
 __all__ = [
@@ -39,7 +43,9 @@ __all__ = [
     "TraceError",
     "Value",
     "backward_steps",
+    "checkpoint",
     "compile",
+    "custom_op",
     "detect_anomaly",
     "draw_dot",
     "fit",
@@ -61,7 +67,9 @@ __version__ = "0.1.0"
 _LATER = {
     "Program": "fastgrad.program",
     "backward_steps": "fastgrad.listing",
+    "checkpoint": "fastgrad.recompute",
     "compile": "fastgrad.program",
+    "custom_op": "fastgrad.custom",
     "draw_dot": "fastgrad.graph",
     "fit": "fastgrad.fitting",
     "get_num_threads": "fastgrad.program",

@@ -22,6 +22,7 @@ cdef int unusual(int op, int32_t a, int32_t b, double z) except -1
 cdef int unusual_sum(int64_t at, int64_t count, double z) except -1
 cdef int unusual_made(str label, object number, tuple children) except -1
 cdef int keep(Handle *user, int32_t slot) except -1
+cdef int keep_users(int32_t slot) except -1
 cdef int set_rule(Handle *handle, object rule) except -1
 cdef object handle_of(int32_t slot)
 cdef list operand_slots(int32_t slot)
@@ -29,7 +30,9 @@ cdef list operands_of(int32_t slot)
 cdef str label_of(int32_t slot)
 cdef object number_of(int32_t slot)
 cdef dict attributes_of(object value)
-cdef int link_children(object self, tuple children, tuple factors) except -1
+cdef int link_children(
+    object self, tuple children, tuple factors, bint in_trace=*
+) except -1
 cdef object record_pooled(int op, tuple operands)
 cdef tuple all_values(object children)
 cdef tuple all_numbers(object factors, tuple children)

@@ -359,7 +359,7 @@ cdef int set_links(Handle *handle, tuple links) except -1:
 
 cdef int set_rule(Handle *handle, object rule) except -1:
     """Replace the entry's rule, also when later entries already use it."""
-    cdef int32_t slot, later
+    cdef int32_t slot
     tape.pins += 1
     try:
         slot = handle.slot
@@ -369,18 +369,23 @@ cdef int set_rule(Handle *handle, object rule) except -1:
             tape.op[slot] = OP_MADE
             tape.a[slot] = tape.b[slot] = 0
         tape.flags[slot] |= RULE | KEPT | INNER
-        if not tape.flags[slot] & USED:
-            return 0
-        later = slot
-        while later + 1 < tape.size:  # which grows if the cyclic collector's finalizers record
-            later += 1
-            if not tape.flags[later] & INNER or not has_kept_operand(later):
-                continue
-            tape.flags[later] |= KEPT
-            if tape.owner[later] != NULL and not holds_operands(later):
-                keep(tape.owner[later], later)
+        if tape.flags[slot] & USED:
+            keep_users(slot)
     finally:
         tape.pins -= 1
+    return 0
+
+
+cdef int keep_users(int32_t slot) except -1:
+    """Let what descends from an entry that has become KEPT be so too.  The tape is pinned."""
+    cdef int32_t later = slot
+    while later + 1 < tape.size:  # which grows if the cyclic collector's finalizers record
+        later += 1
+        if not tape.flags[later] & INNER or not has_kept_operand(later):
+            continue
+        tape.flags[later] |= KEPT
+        if tape.owner[later] != NULL and not holds_operands(later):
+            keep(tape.owner[later], later)
     return 0
 
 
@@ -423,8 +428,13 @@ cdef bint has_kept_operand(int32_t slot) noexcept:
 # ---- user-made entries
 
 
-cdef int link_children(object self, tuple children, tuple factors) except -1:
-    """Move a fresh handle to an entry with operands: user-made, or in microgpt's form."""
+cdef int link_children(
+    object self, tuple children, tuple factors, bint in_trace=False
+) except -1:
+    """Move a fresh handle to an entry with operands: user-made, or in microgpt's form.
+
+    `in_trace` says that programs know the rule that it will have.
+    """
     cdef int64_t count = len(children), k
     cdef int32_t *words
     cdef int32_t old, slot
@@ -432,8 +442,9 @@ cdef int link_children(object self, tuple children, tuple factors) except -1:
     cdef double factor = 0.0
     cdef int kind = 0
     cdef bint local = factors is not None
-    for child in children:
-        guard(handle(child).slot, "a Value made by hand from")
+    if not in_trace:
+        for child in children:
+            guard(handle(child).slot, "a Value made by hand from")
     make_room(1 + count, 2 * count)
     tape.pins += 1
     try:

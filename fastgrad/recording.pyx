@@ -12,8 +12,10 @@ recorded; entry k has the number parameters + k.  n-ary entries keep (first, cou
     RUN                  bias, first w, first x: a DOT whose w are parameters, side by side as its x
     DETACH, ARGMAX       x...
     TAKE, WHERE          index, x...; c, x, y
+    CUSTOM               which of the custom operations, x...
 
-Invariant: it never changes, and refers to nothing outside of itself, so it pickles as it is.
+Invariant: it never changes, and refers to nothing outside of itself but the functions of custom
+operations, so it pickles as it is.
 """
 
 import numpy
@@ -21,9 +23,11 @@ import numpy
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
+from fastgrad.custom cimport custom_of
 from fastgrad.record cimport handle, handle_of
+from fastgrad.sweep cimport entry_rule
 from fastgrad.tape cimport (
-    INNER, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines, line_at,
+    INNER, OP_CUSTOM, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines, line_at,
     op_words, tape,
 )
 
@@ -42,14 +46,16 @@ cdef class Recording:
         int32.
     lines : tuple (ndarray, tuple of str), optional
         For each entry the place of its "file:line" in the tuple, or -1; None if none was noted.
+    customs : tuple of CustomOp
+        What the first words of CUSTOM entries are places in.
     """
 
-    def __init__(self, parameters, inputs, arrays, lines=None):
+    def __init__(self, parameters, inputs, arrays, lines=None, customs=()):
         cdef uint8_t[::1] op = arrays[0]
         cdef int32_t[::1] a = arrays[1], b = arrays[2], pool = arrays[4], outputs = arrays[5]
         cdef double[::1] val = arrays[3]
         self.parameters, self.inputs, self.arrays = parameters, inputs, arrays
-        self.lines = lines
+        self.lines, self.customs = lines, customs
         self.size, self.output_count, self.pool_size = len(op), len(outputs), len(pool)
         if self.size:
             self.op = &op[0]
@@ -59,7 +65,9 @@ cdef class Recording:
         self.outputs = &outputs[0]
 
     def __reduce__(self):
-        return Recording, (self.parameters, self.inputs, self.arrays, self.lines)
+        return Recording, (
+            self.parameters, self.inputs, self.arrays, self.lines, self.customs
+        )
 
     def line(self, entry):
         """The user's line that recorded an entry, as "file:line", or None."""
@@ -72,7 +80,9 @@ cdef class Recording:
         for k in (0, 1, 2, 4, 5):  # constants may differ
             if not numpy.array_equal(self.arrays[k], other.arrays[k]):
                 return self
-        return Recording(self.parameters, self.inputs, self.arrays, other.lines)
+        if self.customs != other.customs:
+            return self
+        return Recording(self.parameters, self.inputs, self.arrays, other.lines, self.customs)
 
 
 cdef struct Reached:  # by the outputs
@@ -141,7 +151,9 @@ cdef int reach(list outputs, Reached *found) except -1:
         op = tape.op[slot]
         if found.ids[slot] == -2:
             raise TraceError(f"an input must be a leaf, got {handle_of(slot)!r}, a result")
-        if tape.flags[slot] & RULE or op == OP_MADE or op == OP_LOCAL:
+        if custom_of(slot) is not None:
+            found.words += 1
+        elif tape.flags[slot] & RULE or op == OP_MADE or op == OP_LOCAL:
             raise_rule(slot)
         if op < OP_FIRST_POOLED:
             touch(tape.a[slot], found)
@@ -161,6 +173,11 @@ cdef int reach(list outputs, Reached *found) except -1:
 
 
 cdef int raise_rule(int32_t slot) except -1:
+    if entry_rule(slot) is not None:
+        raise TraceError(
+            f"a program cannot be made of {handle_of(slot)!r}, a checkpoint's: of how that was "
+            "computed nothing is kept; build the graph without checkpoint()"
+        )
     raise TraceError(
         f"a program cannot run the rule of {handle_of(slot)!r}, a Value made by hand: "
         "build it from operators and functions"
@@ -172,7 +189,7 @@ cdef inline int touch(int32_t slot, Reached *found) except -1:
 
 
 cdef int touch_first(int32_t slot, Reached *found) except -1:
-    if slot < found.start and tape.flags[slot] & RULE:
+    if slot < found.start and tape.flags[slot] & RULE and entry_rule(slot) is None:
         raise_rule(slot)
     if slot < found.start and tape.flags[slot] & INNER:
         value = handle_of(slot)
@@ -210,6 +227,7 @@ cdef Recording copy_entries(list inputs, list outputs, Reached *found):
     cdef int32_t slot, new = 0, at = 0, k
     cdef int64_t count = found.entries
     cdef int op
+    customs = {}
     columns = {handle(value).slot: k for k, value in enumerate(inputs)}
     if len(columns) != len(inputs):
         raise ValueError("the same Value is given as input twice: make another Value")
@@ -240,13 +258,19 @@ cdef Recording copy_entries(list inputs, list outputs, Reached *found):
         else:
             copied.a[new] = at
             copied.b[new] = tape.b[slot]
+            custom = custom_of(slot)
+            if custom is not None:
+                copied.op[new] = OP_CUSTOM
+                copied.b[new] += 1
+                copied.pool[at] = customs.setdefault(custom, len(customs))
+                at += 1
             at = copy_words(slot, ids, copied, new, at)
         ids[slot] = <int32_t>found.parameters + new + 1
         new += 1
     for k in range(len(outputs)):
         copied.outputs[k] = ids[handle(outputs[k]).slot] - 1
     arrays[4] = arrays[4][:at].copy()
-    return Recording(found.parameters, len(inputs), tuple(arrays))
+    return Recording(found.parameters, len(inputs), tuple(arrays), None, tuple(customs))
 
 
 cdef tuple lines_of(Reached *found, int32_t end):
