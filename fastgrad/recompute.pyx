@@ -27,8 +27,7 @@ from array import array
 
 from fastgrad.contexts cimport PAUSED, modes, pause_again, resume
 from fastgrad.record cimport (
-    attributes_of, describe, handle, handle_of, is_value, keep_users, link_children, number_of,
-    set_rule,
+    attributes_of, describe, handle, handle_of, is_value, keep, link_children, number_of, set_rule,
 )
 from fastgrad.sweep cimport (
     EntryRule, Marks, Sweep, mark_entry, mark_operands, reserve_marks, walk,
@@ -160,7 +159,8 @@ cdef class Copies:
     """What a run gets in place of arguments that descend from a rule.
 
     Entries on a copy need not keep alive what the rule needs, which the segment does, and so cost
-    what others cost.  A copy has the argument as its operand; its adjoint is carried over by hand.
+    what others cost.  A copy has the argument as its operand; its adjoint is carried over by hand,
+    unless it outlives the run.
     """
 
     cdef list originals, copies
@@ -207,7 +207,7 @@ cdef class Copies:
     cdef int close(self, int32_t start) except -1:
         """Take back the entries of a run from `start` on, whose handles are gone.
 
-        If some are not, they are what `fn` has put elsewhere: these must keep rules alive.  The tape
+        If some are not, they are what `fn` has put elsewhere, which is a graph of its own.  The tape
         is pinned, as by a sweep.
         """
         cdef int32_t slot
@@ -216,9 +216,21 @@ cdef class Copies:
         self.copy_of.clear()
         if not rewind(start):
             for slot in slots:
-                if slot < tape.size and tape.op[slot] == OP_MADE:
-                    tape.flags[slot] |= KEPT
-                    keep_users(slot)
+                if slot < tape.size:
+                    copy = handle_of(slot)
+                    set_rule(handle(copy), Same.__new__(Same))
+                    keep(handle(copy), slot)
+        return 0
+
+
+cdef class Same(EntryRule):
+    """The rule of a copy that is used by something else than its run."""
+
+    cdef int push(self, int32_t slot, Sweep *sweep) except -1:
+        cdef int32_t x = tape.pool[tape.a[slot]]
+        set_adjoint(x, tape.adj[x] + tape.adj[slot], tape.flags[x] & tape.flags[slot])
+        if sweep != NULL:
+            mark_operands(slot, sweep)
         return 0
 
 

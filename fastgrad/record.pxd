@@ -22,7 +22,6 @@ cdef int unusual(int op, int32_t a, int32_t b, double z) except -1
 cdef int unusual_sum(int64_t at, int64_t count, double z) except -1
 cdef int unusual_made(str label, object number, tuple children) except -1
 cdef int keep(Handle *user, int32_t slot) except -1
-cdef int keep_users(int32_t slot) except -1
 cdef int set_rule(Handle *handle, object rule) except -1
 cdef object handle_of(int32_t slot)
 cdef list operand_slots(int32_t slot)

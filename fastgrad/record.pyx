@@ -359,7 +359,7 @@ cdef int set_links(Handle *handle, tuple links) except -1:
 
 cdef int set_rule(Handle *handle, object rule) except -1:
     """Replace the entry's rule, also when later entries already use it."""
-    cdef int32_t slot
+    cdef int32_t slot, later
     tape.pins += 1
     try:
         slot = handle.slot
@@ -369,23 +369,18 @@ cdef int set_rule(Handle *handle, object rule) except -1:
             tape.op[slot] = OP_MADE
             tape.a[slot] = tape.b[slot] = 0
         tape.flags[slot] |= RULE | KEPT | INNER
-        if tape.flags[slot] & USED:
-            keep_users(slot)
+        if not tape.flags[slot] & USED:
+            return 0
+        later = slot
+        while later + 1 < tape.size:  # which grows if the cyclic collector's finalizers record
+            later += 1
+            if not tape.flags[later] & INNER or not has_kept_operand(later):
+                continue
+            tape.flags[later] |= KEPT
+            if tape.owner[later] != NULL and not holds_operands(later):
+                keep(tape.owner[later], later)
     finally:
         tape.pins -= 1
-    return 0
-
-
-cdef int keep_users(int32_t slot) except -1:
-    """Let what descends from an entry that has become KEPT be so too.  The tape is pinned."""
-    cdef int32_t later = slot
-    while later + 1 < tape.size:  # which grows if the cyclic collector's finalizers record
-        later += 1
-        if not tape.flags[later] & INNER or not has_kept_operand(later):
-            continue
-        tape.flags[later] |= KEPT
-        if tape.owner[later] != NULL and not holds_operands(later):
-            keep(tape.owner[later], later)
     return 0
 
 
