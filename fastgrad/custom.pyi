@@ -1,7 +1,7 @@
 """Types of ``custom.pyx``."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
+from typing import SupportsFloat, SupportsIndex, TypeAlias
 
 from typing_extensions import disjoint_base
 

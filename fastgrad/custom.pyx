@@ -76,7 +76,6 @@ cdef class CustomOp(EntryRule):
         ValueError
             If a function returns too many numbers, or too few.
         """
-        cdef int32_t slot
         if not operands:
             raise TypeError(f"{self.name}: expected at least one operand, a number or a Value")
         for k, operand in enumerate(operands):

@@ -20,8 +20,8 @@ from fastgrad.batch cimport Batch
 from fastgrad.custom cimport CustomOp
 from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE, OP_WHERE,
-    op_push, op_rows, op_value, op_words,
+    OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
+    OP_WHERE, op_push, op_rows, op_value, op_words,
 )
 
 from fastgrad.anomaly import adjoint_text, sum_text, value_text

@@ -15,8 +15,8 @@ from fastgrad.nodes cimport (
 )
 from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.tape cimport (
-    OP_ADD, OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MUL, OP_POW_CONST, OP_RUN,
-    op_rows, op_words,
+    OP_ADD, OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MUL,
+    OP_POW_CONST, OP_RUN, op_rows, op_words,
 )
 from fastgrad.words cimport push, zeros
 

@@ -6,8 +6,8 @@ What a function records between its operands and its results dies when it has re
     operands ...  ->          segment           -> results      what the tape holds of it
 
 The segment's entry has as operands what the function's entries had from outside of them: its
-arguments and what it captures.  A result's entry hands its adjoint over.  When the sweep comes to the
-segment, the function runs again on top of the tape; its entries are swept, which adds to the
+arguments and what it captures.  A result's entry hands its adjoint over.  When the sweep comes to
+the segment, the function runs again on top of the tape; its entries are swept, which adds to the
 operands' adjoints in the order of the graph without a checkpoint, and taken back.
 
 Adjoints of inner entries persist from sweep to sweep in a graph that is swept twice.  So a segment
@@ -207,8 +207,8 @@ cdef class Copies:
     cdef int close(self, int32_t start) except -1:
         """Take back the entries of a run from `start` on, whose handles are gone.
 
-        If some are not, they are what `fn` has put elsewhere, which is a graph of its own.  The tape
-        is pinned, as by a sweep.
+        If some are not, they are what `fn` has put elsewhere, which is a graph of its own.  The
+        tape is pinned, as by a sweep.
         """
         cdef int32_t slot
         slots = [handle(copy).slot for copy in self.copies]
@@ -404,7 +404,8 @@ cdef class Segment(EntryRule):
                 raise RuntimeError(
                     f"checkpoint: {name_of(self.fn)} gave {number_of(handle(first).slot)!r}, and "
                     f"{number_of(handle(values[k]).slot)!r} when backward() ran it again: it must "
-                    "do the same each time, and data that it reads must not change before backward()"
+                    "do the same each time, and data that it reads must not change before "
+                    "backward()"
                 )
         return 0
 
@@ -436,7 +437,7 @@ cdef class Segment(EntryRule):
         return 0
 
     cdef bint is_zeroed(self, list firsts) noexcept:
-        """Has a result's grad been set to 0 since the last sweep, and so those of inner entries?"""
+        """Has a result's grad been set to 0 since the last sweep, and so inner entries' too?"""
         for first in firsts:
             if first is not None and not tape.flags[handle(first).slot] & SWEPT:
                 return True

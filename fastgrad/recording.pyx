@@ -27,8 +27,8 @@ from fastgrad.custom cimport custom_of
 from fastgrad.record cimport handle, handle_of
 from fastgrad.sweep cimport entry_rule
 from fastgrad.tape cimport (
-    INNER, OP_CUSTOM, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines, line_at,
-    op_words, tape,
+    INNER, OP_CUSTOM, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines,
+    line_at, op_words, tape,
 )
 
 from fastgrad.trace import TraceError
