@@ -50,10 +50,6 @@ cdef class CustomOp(EntryRule):
             raise TypeError(f"custom_op: name must be a string, got {describe(name)}")
         self.forward, self.partials, self.second, self.name = forward, partials, second, name
 
-    @property
-    def __name__(self):
-        return self.name
-
     def __repr__(self):
         return f"<custom op {self.name}>"
 
