@@ -84,8 +84,8 @@ def checkpoint(fn, *xs):
 
     An error that `fn` raises in ``backward()`` comes out of that.
 
-    Threads: entries that another thread records while `fn` runs are left to the tape's collector,
-    and so are those of `fn` then.
+    Threads: entries that another thread records while `fn` runs, and holds, are left where they are,
+    and so are those of `fn` below them until the tape's collector comes.
 
     Examples
     --------
@@ -214,12 +214,17 @@ cdef class Copies:
         slots = [handle(copy).slot for copy in self.copies]
         self.copies = []
         self.copy_of.clear()
-        if not rewind(start):
+        if rewind(start):
+            return 0
+        tape.pins += 1  # now another thread must not take back anything either
+        try:
             for slot in slots:
                 if slot < tape.size:
                     copy = handle_of(slot)
                     set_rule(handle(copy), Same.__new__(Same))
                     keep(handle(copy), slot)
+        finally:
+            tape.pins -= 1
         return 0
 
 
@@ -324,7 +329,8 @@ cdef class Segment(EntryRule):
 
     cdef int push(self, int32_t slot, Sweep *sweep) except -1:
         cdef Copies copies = Copies()
-        cdef int32_t start = tape.size
+        cdef object bottom
+        cdef int32_t start
         cdef Marks marks = Marks(NULL, 0)
         cdef Sweep alone = Sweep(&marks, NULL, 0, 0, 0, False, Run(-1, 0))
         reached = self.reached if self.sweep == (0 if sweep == NULL else sweep.number) else []
@@ -335,12 +341,16 @@ cdef class Segment(EntryRule):
             if sweep == NULL:
                 reserve_marks(&marks, tape.size)
                 sweep = &alone
-            values = self.run_again(copies)
+            bottom = new_leaf()
+            start = handle(bottom).slot + 1
+            values = self.run_again(copies, start)
             if sweep.marks.own != NULL:
                 reserve_marks(sweep.marks, tape.size)
             self.sweep_again(values, copies, start, reached, sweep)
             values = None
             copies.close(start)
+            bottom = None
+            rewind(start - 1)
         finally:
             free(marks.own)
         return 0
@@ -367,9 +377,8 @@ cdef class Segment(EntryRule):
         places = read_result(self.fn(*copies.argument(self.arguments)), values, 0)
         return places, [value for _, value in values.values()]
 
-    cdef list run_again(self, Copies copies):
+    cdef list run_again(self, Copies copies, int32_t start):
         """The results, for those of the first run."""
-        cdef int32_t start = tape.size
         now = token = None
         if tape.contexts and modes() & PAUSED:
             token = resume()
@@ -516,14 +525,20 @@ cdef list own_results(list values, Copies copies, int32_t start):
     ]
 
 
+cdef object new_leaf():
+    """Below what a function records: other threads' runs take back nothing from there down."""
+    cdef object out = handle_alloc(&tape)
+    check_room()
+    append_leaf(0.0, DATA_INT, handle(out))
+    return out
+
+
 cdef object record_segment(Segment segment):
     """The first run."""
     cdef Copies copies = Copies()
     cdef list operands, outputs
     cdef int32_t start
-    cdef object joint = handle_alloc(&tape)  # while `fn` runs, it marks where its entries begin
-    check_room()
-    append_leaf(0.0, DATA_INT, handle(joint))
+    cdef object joint = new_leaf()
     state = random.getstate()
     places, values = segment.run(copies)
     if state != random.getstate():

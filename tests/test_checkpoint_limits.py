@@ -1,6 +1,7 @@
 """`checkpoint` in contexts, with errors, among threads; what it takes of the tape and of memory."""
 
 import gc
+import sys
 import threading
 
 import numpy as np
@@ -219,6 +220,45 @@ def test_another_thread_records_and_sweeps_meanwhile():
         go_on.clear()
     assert (y.data, a.grad) == (0.125, 0.75)
     assert [(kept.data, b.grad) for kept, b in answers] == [(12.0, 12.0)] * 2
+
+
+def test_threads_that_record_and_sweep_segments_at_once():
+    def grads_of(run, seed):
+        a, b = Value(0.1 * seed), Value(0.5)
+        c = a * b
+
+        def step(h, k):
+            for _ in range(k):
+                h = (h * a + c).tanh()
+            return h, h * c
+
+        h, ys = Value(0.3), []
+        for k in range(30):
+            h, y = run(step, h, k * 13 % 97 + 1)
+            ys.append(y)
+        sum(ys).backward()
+        return a.grad, b.grad, h.data
+
+    want = [grads_of(lambda fn, *xs: fn(*xs), seed) for seed in range(4)]
+    answers, before = [], sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [
+            threading.Thread(
+                target=lambda seed=seed: answers.extend(
+                    (seed, grads_of(checkpoint, seed)) for _ in range(50)
+                )
+            )
+            for seed in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(answers) == 200
+    assert all(grads == want[seed] for seed, grads in answers)
 
 
 # ---- memory
