@@ -84,8 +84,8 @@ def checkpoint(fn, *xs):
 
     An error that `fn` raises in ``backward()`` comes out of that.
 
-    Threads: entries that another thread records while `fn` runs, and holds, are left where they are,
-    and so are those of `fn` below them until the tape's collector comes.
+    Threads: entries that another thread records while `fn` runs, and holds, are left where they
+    are, and so are those of `fn` below them until the tape's collector comes.
 
     Examples
     --------
