@@ -197,6 +197,8 @@ def check_program(
     ]
     for sample, place in itertools.product(range(batch.samples), range(recording.output_count)):
         for numbers, labels in by:
+            if not labels:
+                continue
             point = _Point(_alone(recording, place), numbers, theta, batch, sample)
             check = _Check([f"sample {sample}, {label}" for label in labels], rtol, atol)
             start = point.start()
@@ -363,7 +365,9 @@ def _alone(recording: Recording, place: int) -> Recording:
     """The recording with one of its outputs."""
     *arrays, outputs = recording.arrays
     single = (*arrays, outputs[place : place + 1].copy())
-    return Recording(recording.parameters, recording.inputs, single, recording.lines)
+    return Recording(
+        recording.parameters, recording.inputs, single, recording.lines, recording.customs
+    )
 
 
 def _backward(
