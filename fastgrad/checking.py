@@ -108,6 +108,7 @@ def gradcheck(
     expected, errors = _differences(outputs, start)
     with detect_anomaly():  # for the lines
         values, outs = record(start)
+    points = []
     for place, out in enumerate(outs):
         try:
             point = _Point.of_values(out, values)
@@ -119,13 +120,14 @@ def gradcheck(
         if point is None:
             continue
         check.sweeps(point, expected[place], errors[place])
-        if order == 2:
+        points.append(point)
+    for place, point in enumerate(points if order == 2 else []):
 
-            def gradient(x: np.ndarray, place: int = place) -> np.ndarray:
-                values, outs = record(x)
-                return _Point.of_values(outs[place], values).adjoints()
+        def gradient(x: np.ndarray, place: int = place) -> np.ndarray:
+            values, outs = record(x)
+            return _Point.of_values(outs[place], values).adjoints()
 
-            check.second(point, *_differences(gradient, start))
+        check.second(point, *_differences(gradient, start))
     return True
 
 
@@ -195,16 +197,19 @@ def check_program(
         for k, (name, shape) in enumerate(zip(names, batch.shapes))
         if np.asarray(arguments[k]).dtype.kind not in "iub"
     ]
-    for sample, place in itertools.product(range(batch.samples), range(recording.output_count)):
-        for numbers, labels in by:
-            if not labels:
-                continue
-            point = _Point(_alone(recording, place), numbers, theta, batch, sample)
-            check = _Check([f"sample {sample}, {label}" for label in labels], rtol, atol)
-            start = point.start()
+    everywhere = itertools.product(
+        range(1, order + 1), range(batch.samples), range(recording.output_count), by
+    )
+    for which, sample, place, (numbers, labels) in everywhere:
+        if not labels:
+            continue
+        point = _Point(_alone(recording, place), numbers, theta, batch, sample)
+        check = _Check([f"sample {sample}, {label}" for label in labels], rtol, atol)
+        start = point.start()
+        if which == 1:
             check.sweeps(point, *_differences(point.at, start))
-            if order == 2:
-                check.second(point, *_differences(point.gradient_at, start))
+        else:
+            check.second(point, *_differences(point.gradient_at, start))
     if traced.output == () and len(theta):
         single = [_Point(recording, by[0][0], theta, batch, k) for k in range(batch.samples)]
         expected = np.mean([point.adjoints() for point in single], axis=0)

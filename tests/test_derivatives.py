@@ -426,9 +426,7 @@ def test_the_checker_names_a_wrong_custom_operation_and_its_line():
         fastgrad.check_program(fastgrad.compile(function), ([1.0], [0.5]))
     assert where in str(caught.value)
     bent = fastgrad.custom_op(powers, powers_partials, lambda x, y: ((0, 0), (0, 0)), name="bent")
-    with pytest.raises(
-        fastgrad.GradcheckError, match=r"the second partial of bent of 1\.0, 0\.5 by"
-    ):
+    with pytest.raises(fastgrad.GradcheckError, match="the second partial of bent of"):
         fastgrad.gradcheck(bent, (1.0, 0.5))
 
 
