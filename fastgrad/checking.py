@@ -283,10 +283,10 @@ class _Point:
 
     def _wrong_entry(self, check: "_Check", entry: int, order: int) -> str:
         linear = self.linear
-        operands = list(linear.local(entry)[1])
-        values = [linear.value(number) for number in operands]
-        what = f"{linear.label(entry)} of {', '.join(map(repr, values))}"
-        for k, number in enumerate(operands):
+        operands = linear.operands(entry)
+        what = f"{linear.label(entry)} of {', '.join(repr(linear.value(k)) for k in operands)}"
+        varied = list(linear.local(entry)[1])
+        for number in varied:
 
             def local(x: np.ndarray, number: int = number) -> np.ndarray:
                 value, partials = linear.local(entry, number, float(x[0]))
@@ -294,17 +294,18 @@ class _Point:
 
             expected, errors = _differences(local, np.array([linear.value(number)]))
             found = linear.local(entry)[1][number]
+            k = operands.index(number)
             if check.is_off(found, expected[0, 0], errors[0, 0]):
                 return (
                     f"the partial of {what} by operand {k} is {found!r}, the difference "
                     + _rounded(expected[0, 0])
                 )
-            for j, other in enumerate(operands if order == 2 else []):
+            for row, other in enumerate(varied if order == 2 else [], start=1):
                 second = linear.seconds(entry).get((min(number, other), max(number, other)), 0.0)
-                if check.is_off(second, expected[1 + j, 0], errors[1 + j, 0]):
+                if check.is_off(second, expected[row, 0], errors[row, 0]):
                     return (
-                        f"the second partial of {what} by operands {j} and {k} is {second!r}, the "
-                        f"difference {_rounded(expected[1 + j, 0])}"
+                        f"the second partial of {what} by operands {operands.index(other)} and "
+                        f"{k} is {second!r}, the difference {_rounded(expected[row, 0])}"
                     )
         return ""
 

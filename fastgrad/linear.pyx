@@ -243,6 +243,16 @@ cdef class Linear:
             return custom_of(self, entry).name
         return op_rows[self.recording.op[entry]].label.decode()
 
+    def operands(self, entry):
+        """list of int: the numbers of what its derivatives can be taken by."""
+        cdef int64_t count = list_operands(self.recording, entry, NULL)
+        cdef int32_t *found = <int32_t *>zeros(count, sizeof(int32_t))
+        try:
+            list_operands(self.recording, entry, found)
+            return [found[k] for k in range(count)]
+        finally:
+            free(found)
+
     def value(self, number):
         """float: the value that has a number of the recording."""
         return self.val[number]
