@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from benchmarks.data import numbers
 from benchmarks.report import CHART, contest_of, short
 
 OURS, OTHERS, FLOOR = "#1f77b4", "#b8bcc4", "#e8a33d"
@@ -31,10 +32,10 @@ def draw(data):
 
 def demo_bars(axes, data):
     """All engines, from both contests of the demo's step."""
-    demo, batch = contest_of(data, "demo")["rows"], contest_of(data, "batch-demo")["rows"]
-    medians = {f"{label}*": np.median(taken) for label, taken in batch.items()}
+    demo, batch = contest_of(data, "demo"), contest_of(data, "batch-demo")
+    medians = {f"{label}*": np.median(numbers(batch, label)) for label in batch["rows"]}
     medians.pop("fastgrad, compiled*", None)
-    medians |= {label: np.median(taken) for label, taken in demo.items()}
+    medians |= {label: np.median(numbers(demo, label)) for label in demo["rows"]}
     labels = sorted(medians, key=medians.get, reverse=True)
     times = [medians[label] for label in labels]
     colors = [
@@ -57,8 +58,9 @@ def lines(axes, data, kind, title, what):
     for contest in data["contests"]:
         name, _, size = contest["key"].partition("-")
         if name == kind and size.isdecimal():
-            for label, taken in contest["rows"].items():
-                found.setdefault(label, []).append((int(size), np.median(taken)))
+            for label in contest["rows"]:
+                point = int(size), np.median(numbers(contest, label))
+                found.setdefault(label, []).append(point)
     for label, points in found.items():
         color = next((c for name, c in LINES.items() if label.startswith(name)), OTHERS)
         width = 2.5 if label.startswith("fastgrad") else 1.3

@@ -98,7 +98,11 @@ NOT_QUICK = TORCH_NUMBERS, AUTOGRAD_NUMBERS, MINIGRAD  # seconds a step, or unti
 def quick():
     """What a quick run holds."""
     return [
-        replace(contest, entries=[e for e in contest.entries if e.engine not in NOT_QUICK])
+        replace(
+            contest,
+            entries=[e for e in contest.entries if e.engine not in NOT_QUICK],
+            rounds=min(contest.rounds, 2),
+        )
         for contest in CONTESTS
         if contest.quick
     ]
@@ -246,7 +250,7 @@ footprints = [
                 [name for name in LARGEST if size <= LARGEST[name]],
                 size,
             ),
-            unit="B", rounds=2, quick=size == 10**5,
+            unit="B", rounds=5, quick=size == 10**5,
         )
         for size in SIZES[1:]
     ),
@@ -255,19 +259,20 @@ footprints = [
         measures=by_engine(
             footprint.training_peak, [WRITTEN, COMPILED, MICROGRAD, XAD, TORCH, NUMPY], nets.MOONS
         ),
-        unit="B", rounds=2, quick=False,
+        unit="B", rounds=5, quick=False,
         note="Beyond what the libraries take once they are loaded.",
     ),
     Contest(
         "peak-wide", "Memory", f"Peak of ten steps of {nets.WIDE}", COMPILED,
         measures=by_engine(footprint.training_peak, [COMPILED, NUMPY, TORCH, JAX], nets.WIDE),
-        unit="B", rounds=2, quick=False, note="Data and model included.",
+        unit="B", rounds=5, quick=False, note="Data and model included.",
     ),
     Contest(
         "import", "Start", "Python, and an import", "import fastgrad",
         measures={"Python alone": partial(footprint.importing, "")}
         | {f"import {module}": partial(footprint.importing, module) for module in MODULES},
         rounds=5,
+        note="Bytecode is there; what an environment hooks into Python's start (`site`) is not.",
     ),
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 Each function runs in a fresh process. Memory is resident memory, by Linux's /proc.
 """
 
+import ctypes
 import gc
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import engines, nets, scalars
 
+C_LIBRARY = ctypes.CDLL(None)
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -21,6 +23,17 @@ def resident_bytes():
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def settled_bytes():
+    """Resident memory when the C library has given back what is free, of which nothing is reused.
+
+    How much an import leaves free depends on whether its bytecode was there, among other things.
+    """
+    gc.collect()
+    if hasattr(C_LIBRARY, "malloc_trim"):  # glibc
+        C_LIBRARY.malloc_trim(0)
+    return resident_bytes()
 
 
 def peak_bytes():
@@ -35,7 +48,7 @@ def growth(name, operations):
     """By how much a process grows with a graph that its root alone keeps alive, and after it."""
     engines.load(name, scalars.Recording(100)).gradient()  # what is made once
     graph = engines.load(name, scalars.Recording(operations))
-    before = resident_bytes()
+    before = settled_bytes()
     graph.prepare()
     graph.step()
     graph.leaves = None
@@ -52,7 +65,7 @@ def entry_bytes(name, operations):
 def training_peak(name, net, steps=10):
     """By how much a process grows at most while it trains, model and data included."""
     engines.load(name, nets.Net((2, 2, 1), 2, rate=0.0)).step()  # what is loaded once
-    before = resident_bytes()
+    before = settled_bytes()
     forget_peak()
     contestant = engines.load(name, net)
     for _ in range(steps):
@@ -65,7 +78,7 @@ def program_memory(batch):
     from benchmarks.peers.fastgrad_compiled import Training
 
     net = replace(nets.LARGE, batch=batch)
-    before = resident_bytes()
+    before = settled_bytes()
     training = Training(net)
     model = resident_bytes()
     forget_peak()
@@ -77,7 +90,14 @@ def program_memory(batch):
 
 
 def importing(module):
-    """Seconds that Python runs to import a module and no more."""
+    """Seconds that Python runs to import a module and no more, when its bytecode is there.
+
+    What is set in the environment does not count, nor does what is hooked into Python's start, as
+    an installation that can be edited does.
+    """
+    statements = ["import sys", f"sys.path[:] = {sys.path}", f"import {module}" if module else ""]
+    command = [sys.executable, "-ES", "-c", "; ".join(statements)]
+    subprocess.run(command, check=True)  # writes the bytecode that is not there
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {module}" if module else ""], check=True)
+    subprocess.run(command, check=True)
     return time.perf_counter() - start

@@ -1,14 +1,13 @@
 """What the data file says, as text: docs/benchmarks.md, and the tables of README and programs.md.
 
-Every figure is drawn from docs/benchmarks.json, which ``python -m benchmarks`` writes: seconds (or
-bytes) of each round, by contest and engine. A ratio is the median of the rounds' ratios.
+Every figure is drawn from docs/benchmarks.json, by way of ``data.together``.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.data import compared, held, numbers, ratios, rounded, save, spread, together
 from benchmarks.engines import (
     COMPILED,
     ENGINES,
@@ -24,7 +23,6 @@ from benchmarks.engines import (
 )
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT / "docs" / "benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 CHART = ROOT / "docs" / "figures" / "benchmarks.png"
 
@@ -44,10 +42,6 @@ TIMES = [(1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")]
 BYTES = [(1e6, "MB"), (1e3, "kB"), (1, "B")]
 
 
-def load():
-    return json.loads(DATA.read_text(encoding="utf-8"))
-
-
 # What was tried and takes no part anywhere.
 UNBUILT = """\
 Not here: oxigrad and micrograd-rust have no wheels for Linux and are built from Rust with crates
@@ -56,16 +50,6 @@ that installs itself over micrograd. yrmo/engine.c and tekknolagi's compiler are
 AADC's licence forbids to publish benchmarks."""
 
 # ---- numbers
-
-
-def quartiles(numbers):
-    return np.percentile(numbers, [25, 50, 75])
-
-
-def ratios(contest, label, ours=None):
-    """A row divided by fastgrad's, round by round."""
-    theirs, ours = contest["rows"][label], contest["rows"][ours or contest["ours"]]
-    return [a / b for a, b in zip(theirs, ours)]
 
 
 def short(number, unit="s"):
@@ -77,11 +61,11 @@ def short(number, unit="s"):
 
 def digits(number):
     """Three of them."""
-    return f"{float(f'{number:.3g}'):,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
+    return f"{rounded(number):,.0f}" if abs(number) >= 99.95 else f"{number:.3g}"
 
 
 def median(contest, label):
-    return short(np.median(contest["rows"][label]), contest["unit"])
+    return short(np.median(numbers(contest, label)), contest["unit"])
 
 
 def times(contest, label, ours=None):
@@ -96,38 +80,41 @@ def table(head, rows):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def name_of(contest, label):
+    return f"**{label}**" if label == contest["ours"] else label
+
+
 def ranking(contest):
     """All rows of a contest, the fastest first."""
     rows = []
-    for label in sorted(contest["rows"], key=lambda label: np.median(contest["rows"][label])):
-        low, middle, high = (short(q, contest["unit"]) for q in quartiles(contest["rows"][label]))
-        cells = [label, middle, f"{low} to {high}", "", ""]
+    for label in sorted(contest["rows"], key=lambda label: np.median(numbers(contest, label))):
+        low, middle, high = (short(n, contest["unit"]) for n in spread(numbers(contest, label)))
+        cells = [name_of(contest, label), middle, f"{low} to {high}", "", ""]
         if label == contest["ours"]:
-            cells[0] = f"**{label}**"
             cells[3] = "1"
-        elif contest["ours"] in contest["rows"]:
-            low, middle, high = map(digits, quartiles(ratios(contest, label)))
+        elif label in compared(contest):
+            low, middle, high = map(digits, spread(ratios(contest, label)))
             cells[3], cells[4] = middle, f"{low} to {high}"
         rows.append(cells)
-    return table(["", "median", "quartiles", "÷ fastgrad", "quartiles"], rows)
+    return table(["", "median", "spread", "÷ fastgrad", "spread"], rows)
 
 
-def matrix(contests, name):
-    """Contests that differ in one number, as columns: medians, and how they compare."""
-    labels = dict.fromkeys(label for contest in contests for label in contest["rows"])
+def matrix(contests, what, cell, labels):
+    """Contests that differ in one number, as columns."""
     sizes = [int(contest["key"].partition("-")[2]) for contest in contests]
-    rows = []
-    for label in labels:
-        cells = [f"**{label}**" if label == contests[0]["ours"] else label]
-        for contest in contests:
-            shown = ""
-            if label in contest["rows"]:
-                shown = median(contest, label)
-                if label != contest["ours"] and contest["ours"] in contest["rows"]:
-                    shown += f" ({times(contest, label)})"
-            cells.append(shown)
-        rows.append(cells)
-    return table([name, *(f"{size:,}" for size in sizes)], rows)
+    rows = [
+        [name_of(contests[0], label)]
+        + [cell(contest, label) if label in contest["rows"] else "" for contest in contests]
+        for label in labels
+    ]
+    return table([what, *(f"{size:,}" for size in sizes)], rows)
+
+
+def ratio(contest, label):
+    if label not in compared(contest):
+        return ""
+    low, middle, high = map(digits, spread(ratios(contest, label)))
+    return f"{middle} ({low} to {high})"
 
 
 def left_out(contest, lacking):
@@ -151,9 +138,13 @@ def sections(data):
         if key in MATRICES:
             what = first["title"].rpartition(", ")[2]
             heading = {"s": "Time", "B": "Memory"}[first["unit"]]
+            labels = dict.fromkeys(label for contest in contests for label in contest["rows"])
+            others = [label for label in labels if label != first["ours"]]
             parts = [
-                f"{heading} {what}; in brackets, divided by fastgrad's.",
-                matrix(contests, MATRICES[key]),
+                f"{heading} {what}.",
+                matrix(contests, MATRICES[key], median, labels),
+                "Divided by fastgrad's; in brackets, the spread.",
+                matrix(contests, MATRICES[key], ratio, others),
             ]
         else:
             parts = [f"### {first['title']}", first["note"], ranking(first)]
@@ -166,20 +157,18 @@ def sections(data):
 
 
 def losses(data):
-    """Where who was faster or smaller than fastgrad, beyond the quartiles: by (name, reason)."""
+    """Where who was faster or smaller than fastgrad, in most rounds: by (name, reason)."""
     found = {}
     for contest in data["contests"]:
-        if contest["ours"] not in contest["rows"]:
-            continue
-        for label in contest["rows"]:
+        for label in compared(contest):
             name = label.removesuffix(", gc on").removesuffix(", gc off").removesuffix(TWO)
             other_threads = label.endswith(TWO) != contest["ours"].endswith(TWO)
             if name.startswith(("fastgrad", "import fastgrad")) or other_threads:
                 continue
-            _, middle, high = quartiles(ratios(contest, label))
-            if high < 1:
+            if np.median(ratios(contest, label)) < 1:
                 reason = (SMALLER if contest["unit"] == "B" else FASTER).get(name, "")
-                found.setdefault((name, reason), []).append(f"{contest['title']} ({middle:.2f})")
+                where = f"{contest['title']}: {ratio(contest, label)}"
+                found.setdefault((name, reason), []).append(where)
     return found
 
 
@@ -190,17 +179,51 @@ def where_peers_win(data):
     )
 
 
+# ---- how well it holds
+
+
+def within(found):
+    """How many of what `held` finds lie within."""
+    return f"{sum(inside for _, _, inside, *_ in found)} of {len(found)}"
+
+
+def comparison(found):
+    """What `held` finds, in words: how many lie within, and those that do not."""
+    rows = [
+        [title, label, digits(median), f"{digits(low)} to {digits(high)}"]
+        for title, label, inside, median, low, high in found
+        if not inside
+    ]
+    counted = f"{within(found)} ratios lie within the stated spread."
+    return f"{counted}\n{table(['', '', 'median', 'stated'], rows)}" if rows else counted
+
+
+def cross_checked(sessions):
+    """Each session against the others, in words."""
+    if len(sessions) < 2:
+        return "There is one session: what its rounds do not show is not in the spread."
+    checks = [held(s, [other for other in sessions if other is not s]) for s in sessions]
+    counts = [within(found) for found in checks if found]
+    return (
+        "Of each session's ratios, so many lie within the spread of the other sessions alone: "
+        f"{', '.join(counts)}."
+    )
+
+
 # ---- the page, and what others quote
 
 
-def page(data):
+def page(sessions):
+    data = together(sessions)
     versions = ", ".join(f"{name} {number}" for name, number in data["versions"].items())
     missing = "; ".join(f"{name}: {reason}" for name, reason in data["missing"].items())
     return f"""# Benchmarks
 
-Written by `python -m benchmarks`, which measures everything on this page in one session; the
-numbers of each round are in [benchmarks.json](benchmarks.json). What README and other
-pages say of speed is drawn from the same file.
+Written by `python -m benchmarks`, which measures everything on this page in one session, and puts
+it together with earlier ones (`--keep`); the numbers of each round are in
+[benchmarks.json](benchmarks.json). What README and other pages say of speed is drawn from the same
+file. `python -m benchmarks --compare` measures all again, on a machine that does nothing else, and
+says which ratios lie within the spread that is stated here.
 
 ![fastgrad and others](figures/benchmarks.png)
 
@@ -212,13 +235,16 @@ pages say of speed is drawn from the same file.
 | versions | fastgrad {data["fastgrad"]}, {versions} |
 | NumPy's BLAS | {data["blas"]} |
 | compiler | {data["compiler"]} |
-| rounds | up to {data["rounds"]}, of {data["turn"]} s a turn at least; 3 of what takes seconds |
+| sessions | {", ".join(data["dates"])} (UTC) |
+| rounds | up to {data["rounds"]} a session, 5 of what is slow; turns of {data["turn"]} s at least |
 | not installed | {missing or "none"} |
 
 - **Who takes part.** Each engine has a process of its own, pinned to one core, with one thread
   (where it has two, the row says so). The engines take turns, in an order that turns round: what
-  else the machine does hits all alike, and a ratio is taken within a round. Medians and quartiles
-  are of the rounds.
+  else the machine does hits all alike, and a ratio is taken within a round.
+- **Median and spread** are of the rounds of all sessions, each of which starts all processes
+  afresh; the spread is from the lowest to the highest.
+  {cross_checked(sessions)}
 - **What is checked.** Before it is timed, each engine's value, its gradient and the values of
   its first steps must agree with the workload's reference to 1e-9. One that does not, or that
   raises or crashes, is left out there, and the reason is printed. All is float64.
@@ -238,7 +264,7 @@ pages say of speed is drawn from the same file.
 
 ## Where a peer wins
 
-By more than the quartiles; in brackets, its time or memory divided by fastgrad's.
+In most rounds: its time or memory divided by fastgrad's, and the spread.
 
 {where_peers_win(data)}
 
@@ -301,13 +327,13 @@ def programs(data):
 fastgrad's time divided by the other's, float64: below 1 fastgrad is faster. The demo's step takes
 {median(demo, COMPILED)}; micrograd without garbage collector takes {without_gc} times as long.
 A program of 2,000 irregular scalar operations, value and gradient, takes {median(plain, COMPILED)}
-an operation and sample if they are sums, products and relu ({compared(plain, C)}), and
-{median(mixed, COMPILED)} with tanh, exp and powers ({compared(mixed, C)}). A microgpt step takes
+an operation and sample if they are sums, products and relu ({beside(plain, C)}), and
+{median(mixed, COMPILED)} with tanh, exp and powers ({beside(mixed, C)}). A microgpt step takes
 {median(gpt, COMPILED)}, in pure Python {times(gpt, f"{SLOTTED}, gc off")} times as long.
 {data["machine"]}; more in [benchmarks](benchmarks.md)."""
 
 
-def compared(contest, label):
+def beside(contest, label):
     if label not in contest["rows"]:
         return f"{label} was not measured"
     return f"{label} takes {times(contest, label)} times as long"
@@ -319,9 +345,9 @@ QUOTED = {
 }
 
 
-def pages(data):
+def pages(sessions):
     """Every file that the data decides, and what it must hold."""
-    found = {PAGE: page(data)}
+    found, data = {PAGE: page(sessions)}, together(sessions)
     for path, (mark, quote) in QUOTED.items():
         start, end = f"<!-- {mark} -->\n", f"\n<!-- /{mark} -->"
         before, _, rest = path.read_text(encoding="utf-8").partition(start)
@@ -330,7 +356,9 @@ def pages(data):
     return found
 
 
-def write(data):
-    DATA.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for path, text in pages(data).items():
+def write(sessions):
+    """Write the pages and the data file, or none of them."""
+    decided = pages(sessions)
+    save(sessions)
+    for path, text in decided.items():
         path.write_text(text, encoding="utf-8")

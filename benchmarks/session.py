@@ -6,21 +6,25 @@ raises, dies or takes too long is left out of that contest, and the reason kept.
 of each engine, forwards and backwards by turns, so that a ratio within a round feels little drift.
 """
 
+import compileall
 import gc
 import importlib
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 from benchmarks import engines
 
 PATIENCE = 40  # seconds until an engine must be ready, or have taken a turn
-SLOW = 5  # seconds that an engine's turns may take in all; three are taken in any case
+SLOW = 5  # seconds that an engine's turns may take in all; five are taken in any case
 
 # Read by the libraries when they are loaded.
 THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
@@ -36,6 +40,8 @@ def set_environment(threads=1):
         os.environ["XLA_FLAGS"] = ONE_THREAD_OF_XLA
     for name in UNSET:
         os.environ.pop(name, None)
+    # Where a process's memory lies hangs on such things: drawn by lot, a spread shows what it does.
+    os.environ["BENCHMARKS_PADDING"] = "x" * random.randrange(4096)
 
 
 @contextmanager
@@ -170,6 +176,9 @@ class Session:
         self.seats = {}
 
     def __enter__(self):
+        # pip does it for the others. What a compiler left free, a graph would use without growing.
+        for package in "benchmarks", "fastgrad":
+            compileall.compile_dir(Path(find_spec(package).origin).parent, quiet=2)
         return self
 
     def __exit__(self, *_):
@@ -194,7 +203,7 @@ class Session:
             arguments = entry.engine, entry.at(workload), expectation, entry.gc
             try:
                 seconds = self.seat(entry)(get_ready, *arguments)
-                turns[entry] = min(self.rounds, max(3, int(SLOW / seconds)))
+                turns[entry] = min(self.rounds, max(5, int(SLOW / seconds)))
                 rows[entry.label] = []
             except Left as reason:
                 left[entry.label] = str(reason)

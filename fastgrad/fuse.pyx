@@ -18,7 +18,7 @@ from fastgrad.nodes cimport (
 from fastgrad.number cimport mix, number
 from fastgrad.recording cimport Recording
 from fastgrad.tape cimport OP_ADD, OP_DOT, OP_LEAF, OP_MUL, OP_RUN
-from fastgrad.words cimport push, zeros
+from fastgrad.words cimport Words, push, zeros
 
 
 cdef enum:
@@ -136,28 +136,32 @@ cdef int write_dot(
 cdef int find_layers(Fused graph) except -1:
     """Group DOTs and RUNs of uniform weights by their x; put the weight of each term first."""
     cdef int32_t node, other, k
+    cdef Words candidates = Words(NULL, 0, 0)
+    cdef int64_t buckets = 64, at, i
     cdef int32_t *seen = NULL
-    cdef int64_t buckets = 64, at
     cdef int32_t *table = NULL
     cdef int32_t *following = NULL  # the next one with the same x, + 1
     cdef int32_t *last = NULL
     cdef int32_t *members = NULL
     cdef uint64_t hash
-    while buckets < 2 * <int64_t>graph.size:
-        buckets *= 2
+    for node in range(graph.size):
+        graph.layer[node] = -1
     try:
+        seen = <int32_t *>zeros(graph.size, sizeof(int32_t))
+        for node in range(graph.size):
+            if graph.op[node] == OP_RUN or (
+                graph.op[node] == OP_DOT and not graph.marks[node] & GONE
+                and may_join(graph, node, seen)
+            ):
+                push(&candidates, node)
+        while buckets < 2 * candidates.size:
+            buckets *= 2
         table = <int32_t *>zeros(buckets, sizeof(int32_t))
         following = <int32_t *>zeros(graph.size, sizeof(int32_t))
         last = <int32_t *>zeros(graph.size, sizeof(int32_t))
         members = <int32_t *>zeros(graph.size, sizeof(int32_t))
-        seen = <int32_t *>zeros(graph.size, sizeof(int32_t))
-        for node in range(graph.size):
-            graph.layer[node] = -1
-            if graph.op[node] != OP_RUN and (
-                graph.op[node] != OP_DOT or graph.marks[node] & GONE
-                or not may_join(graph, node, seen)
-            ):
-                continue
+        for i in range(candidates.size):
+            node = candidates.at[i]
             hash = graph.b[node]
             for k in range(graph.b[node]):
                 hash = mix(hash, x_of(graph, node, k))
@@ -172,21 +176,23 @@ cdef int find_layers(Fused graph) except -1:
                 following[last[other]] = node + 1
             last[other] = node
             members[other] += 1
-        for node in range(graph.size):
+        for i in range(candidates.size):
+            node = candidates.at[i]
             if <int64_t>members[node] * graph.b[node] < LEAST_WORK:
                 members[node] = 0
             graph.layer_count += members[node] != 0
         graph.layers = <Layer *>zeros(graph.layer_count, sizeof(Layer))
         graph.layer_count = 0
-        for node in range(graph.size):
-            if members[node]:
-                add_layer(graph, node, members[node], following)
+        for i in range(candidates.size):
+            if members[candidates.at[i]]:
+                add_layer(graph, candidates.at[i], members[candidates.at[i]], following)
     finally:
+        free(candidates.at)
+        free(seen)
         free(table)
         free(following)
         free(last)
         free(members)
-        free(seen)
     return 0
 
 

@@ -35,22 +35,29 @@ cdef int which_wanted(Fused graph, int32_t node) noexcept:
     return BOTH if x and y else FIRST if x else SECOND
 
 
+cdef struct Unit:
+    int32_t node, depth
+
+
 cdef int order_units(Fused graph, Words *units) except -1:
     """Sort what varies by depth, then by code."""
     cdef int32_t *depth = <int32_t *>zeros(graph.size, sizeof(int32_t))
+    cdef int32_t *codes = NULL  # of a unit, + 1; of all else 0
     cdef int32_t *counts = NULL
-    cdef int32_t *by_code = NULL
+    cdef Unit *by_code = NULL
     cdef int32_t *sorted = NULL
     cdef const int32_t *words = NULL
     cdef int32_t node, k, count = 0, deepest = 0, level, total = 0, at
     try:
-        by_code = <int32_t *>zeros(graph.size, sizeof(int32_t))
+        codes = <int32_t *>zeros(graph.size, sizeof(int32_t))
+        by_code = <Unit *>zeros(graph.size, sizeof(Unit))
         sorted = <int32_t *>zeros(graph.size, sizeof(int32_t))
         for node in range(graph.size):
             if not is_unit(graph, node):
                 if graph.layer[node] >= 0:  # as deep as the member that stands for the layer
                     depth[node] = depth[first_member(graph, graph.layer[node])]
                 continue
+            codes[node] = code_of(graph, node) + 1
             total += 1
             level = 0
             operands(graph, node, &words, &count)
@@ -67,31 +74,32 @@ cdef int order_units(Fused graph, Words *units) except -1:
         counts = <int32_t *>zeros(max(OPS, deepest + 1) + 1, sizeof(int32_t))
         # Two counting sorts: the second keeps the order of the first.
         for node in range(graph.size):
-            if is_unit(graph, node):
-                counts[code_of(graph, node) + 1] += 1
+            counts[codes[node]] += 1
+        counts[0] = 0
         for k in range(1, OPS + 1):
             counts[k] += counts[k - 1]
         for node in range(graph.size):
-            if is_unit(graph, node):
-                k = code_of(graph, node)
-                by_code[counts[k]] = node
+            if codes[node]:
+                k = codes[node] - 1
+                by_code[counts[k]] = Unit(node, depth[node])
                 counts[k] += 1
         for k in range(max(OPS, deepest + 1) + 1):
             counts[k] = 0
         for at in range(total):
-            counts[depth[by_code[at]]] += 1
+            counts[by_code[at].depth] += 1
         for k in range(1, deepest + 1):
             counts[k] += counts[k - 1]
         for at in range(total - 1, -1, -1):
-            k = depth[by_code[at]]
+            k = by_code[at].depth
             counts[k] -= 1
-            sorted[counts[k]] = by_code[at]
+            sorted[counts[k]] = by_code[at].node
         for at in range(total):
             node = sorted[at]
             k = graph.layer[node]
             push(units, -1 - k if k >= 0 else node)
     finally:
         free(depth)
+        free(codes)
         free(counts)
         free(by_code)
         free(sorted)

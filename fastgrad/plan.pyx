@@ -21,7 +21,7 @@ from fastgrad.order cimport (
 )
 from fastgrad.recording cimport OP_INPUT
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
+    OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
 )
 from fastgrad.uniforms cimport divide_weights, plan_uniforms
 from fastgrad.words cimport Stream, begin, end, extend, push, zeros
@@ -116,10 +116,9 @@ cdef int release(Plan plan) except -1:
 # ---- when numbers are read for the last time
 
 
-cdef int read_at(Plan plan, int32_t node, int64_t time) noexcept:
+cdef inline void read_at(Plan plan, int32_t node, int64_t time) noexcept:
     if time > plan.last[node]:
         plan.last[node] = time
-    return 0
 
 
 cdef int find_splats(Plan plan) except -1:
@@ -142,7 +141,7 @@ cdef int find_splats(Plan plan) except -1:
     return 0
 
 
-cdef int splat(Plan plan, int32_t node) except -1:
+cdef inline int splat(Plan plan, int32_t node) except -1:
     if plan.graph.marks[node] & VARIES or plan.slot[node]:
         return 0
     plan.slot[node] = plan.c.slots
@@ -188,6 +187,9 @@ cdef int find_ends(Plan plan) except -1:
             for k in range(1, count):  # of each product the other factor
                 if graph.marks[words[k + 1 if k % 2 else k - 1]] & ACTIVE:
                     read_at(plan, words[k], back)
+        elif active and graph.op[node] == OP_CUSTOM:
+            for k in range(count):
+                read_at(plan, words[k], back)
         elif active:
             read_at(plan, words[0], back)
     for at in range(graph.outputs.size):
@@ -199,7 +201,7 @@ cdef int find_ends(Plan plan) except -1:
 # ---- slots
 
 
-cdef int32_t take_slot(Plan plan) except -1:
+cdef inline int32_t take_slot(Plan plan) except -1:
     if plan.free_slots.size:
         plan.free_slots.size -= 1
         return plan.free_slots.at[plan.free_slots.size]
@@ -207,7 +209,7 @@ cdef int32_t take_slot(Plan plan) except -1:
     return plan.c.slots - 1
 
 
-cdef int release_value(Plan plan, int32_t node) except -1:
+cdef inline int release_value(Plan plan, int32_t node) except -1:
     """Free a value's slot if it is not read after the present time."""
     if plan.graph.marks[node] & VARIES and plan.slot[node] and plan.last[node] <= plan.time:
         push(&plan.free_slots, plan.slot[node])
@@ -290,6 +292,9 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
         count -= 1
     elif op == OP_ARGMAX:
         push(&stream.words, count)
+    elif op == OP_CUSTOM:
+        push(&stream.words, graph.pool.at[graph.a[node]])
+        push(&stream.words, count)
     elif op == OP_TAKE:
         if graph.op[words[0]] == OP_INPUT:
             push(&plan.chosen, x)
@@ -308,7 +313,7 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
     return keep_or_release(plan, node)
 
 
-cdef int keep_or_release(Plan plan, int32_t node) except -1:
+cdef inline int keep_or_release(Plan plan, int32_t node) except -1:
     """A value that nothing reads again leaves its slot at once: an adjoint may need none of it."""
     return release_value(plan, node) if plan.last[node] <= plan.time else 0
 
@@ -457,6 +462,15 @@ cdef int reverse_node(Plan plan, int32_t node) except -1:
             contribute(plan, words[2 * k + 1], True, code + 2)
             contribute(plan, words[2 * k + 2], True, code + 4)
             extend(&stream.words, code, 6)
+    elif op == OP_CUSTOM:
+        push(&stream.words, graph.pool.at[graph.a[node]])
+        push(&stream.words, plan.adjoint[node])
+        push(&stream.words, count)
+        for k in range(count):
+            push(&stream.words, plan.slot[words[k]])
+        for k in range(count):
+            contribute(plan, words[k], True, code)
+            extend(&stream.words, code, 2)
     else:  # TAKE, WHERE
         push(&stream.words, plan.slot[words[0]])
         push(&stream.words, plan.adjoint[node])

@@ -366,13 +366,16 @@ class Program:
         if found is None:
             return
         sample, entry, what = found
+        recording = self._with_lines(traced, batch)
+        raise FloatingPointError(located(recording.line(entry), f"in sample {sample}, {what}"))
+
+    def _with_lines(self, traced: Traced, batch: Batch) -> Recording:
+        """The recording, with the user's lines if they can be found."""
         if traced.recording.lines is None and self._function is not None:
             with contextlib.suppress(Exception):  # of the user's function: then without lines
                 again, *_ = self._record(traced.static, batch, lines=True)
                 traced.recording = traced.recording.with_lines_of(again)
-        raise FloatingPointError(
-            located(traced.recording.line(entry), f"in sample {sample}, {what}")
-        )
+        return traced.recording
 
     def _prepare(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], gradient: bool = False

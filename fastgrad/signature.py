@@ -6,6 +6,7 @@ for all of them, its parameters.
 Invariant: a `Captured` grows at its end only, so places in it stay right.
 """
 
+import contextlib
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import numpy as np
 from fastgrad.batch import Batch
 from fastgrad.engine import Value
 from fastgrad.examine import examine
+from fastgrad.linear import Linear
 from fastgrad.optimizer import Optimizer
 from fastgrad.recording import Recording
 from fastgrad.replay import Replay
@@ -97,6 +99,7 @@ class Traced:
         self.output = output
         self.hidden = hidden  # columns behind those of the arguments, and what fills them
         self.places = captured.places(own)
+        self.linears: dict[Any, list[Linear]] = {}
         # The parameters of the optimizer that has stepped last, and their `order`.
         self.steered: tuple[tuple[Value, ...], np.ndarray | None] = (), None
 
@@ -135,11 +138,25 @@ class Traced:
         self, batch: Batch, theta: np.ndarray | None, gradient: bool
     ) -> tuple[int, int, str] | None:
         """Find the first entry that is not finite, as `fastgrad.examine.examine`."""
+        return examine(self.recording, batch, self.parameters(theta), gradient)
+
+    def parameters(self, theta: np.ndarray | None) -> np.ndarray:
+        """The recording's parameters, from those of the program: their data if None."""
         if theta is None:
             theta = np.array([value.data for value in self.captured.values], dtype=np.float64)
-        if self.places is not None:
-            theta = theta[self.places]
-        return examine(self.recording, batch, theta, gradient)
+        return theta if self.places is None else theta[self.places]
+
+    def linearised(self, key: Any, numbers: Callable[[], np.ndarray]) -> Linear:
+        """A `Linear` by what `key` names, nobody else's until it is `put_back`."""
+        idle = self.linears.get(key)
+        try:
+            return idle.pop() if idle else Linear(self.recording, numbers())
+        except IndexError:  # another thread was faster
+            return Linear(self.recording, numbers())
+
+    def put_back(self, key: Any, linear: Linear) -> None:
+        """Keep a `Linear` for the next one who wants it."""
+        self.linears.setdefault(key, []).append(linear)
 
     def order(self, steered: tuple[Value, ...], name: str) -> np.ndarray | None:
         """Where an optimizer's parameters stand in the gradient of the program of this name.
@@ -187,12 +204,12 @@ def nested(source: Iterator[Value], shape: tuple[int, ...]) -> Any:
     return [nested(source, shape[1:]) for _ in range(shape[0])]
 
 
-def flatten(result: Any, what: str) -> tuple[list[Value], tuple[int, ...]]:
-    """Nested lists as a flat one, and their shape."""
+def flatten(result: Any, what: str, numbers: bool = True) -> tuple[list[Value], tuple[int, ...]]:
+    """Nested lists as a flat one, and their shape; numbers become Values, if they may."""
     if isinstance(result, Value):
         return [result], ()
     if isinstance(result, (list, tuple, np.ndarray)):
-        parts = [flatten(part, what) for part in result]
+        parts = [flatten(part, what, numbers) for part in result]
         shapes = {shape for _, shape in parts}
         if len(shapes) > 1:
             raise ValueError(f"{what} must be rectangular, got parts of shapes {sorted(shapes)}")
@@ -200,10 +217,10 @@ def flatten(result: Any, what: str) -> tuple[list[Value], tuple[int, ...]]:
         if not values:
             raise ValueError(f"{what} must hold a Value at least, got {result!r:.100}")
         return values, (len(parts), *parts[0][1])
-    try:
-        return [Value(result)], ()
-    except TypeError:
-        raise TypeError(
-            f"{what} must be a Value or nested lists of Values, got "
-            f"{type(result).__name__} {result!r:.100}"
-        ) from None
+    if numbers:
+        with contextlib.suppress(TypeError):
+            return [Value(result)], ()
+    raise TypeError(
+        f"{what} must be a Value or nested lists of Values, got "
+        f"{type(result).__name__} {result!r:.100}"
+    )

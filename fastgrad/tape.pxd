@@ -45,6 +45,7 @@ cdef extern from "kernels/ops.h":
         OP_ARGMAX
         OP_TAKE
         OP_WHERE
+        OP_CUSTOM
         OP_DOT
         OP_RUN
     ctypedef struct OpRow:
@@ -60,7 +61,14 @@ cdef extern from "kernels/ops.h":
     bint op_is_int(int op, bint ix, bint iy, double x, double y) noexcept nogil
     int op_is_numpy(int op, int nx, int ny, double x, double y) noexcept nogil
     int op_error(int op, double x, double y, double z) noexcept nogil
-    double op_dx(int op, double x, double y, double z) noexcept nogil
+    ctypedef struct Partials:
+        double x
+        double y
+        double xx
+        double xy
+        double yy
+    Partials op_partials(int op, double x, double y, double z) noexcept nogil
+    double op_linearised(int op, double x, double y, Partials *partials) noexcept nogil
     int op_push_light(int op, const double *val, double *adj, uint8_t *flags,
                       int32_t a, int32_t b, int32_t i) noexcept nogil
     int op_push(int op, const double *val, double *adj, uint8_t *flags,
@@ -116,6 +124,7 @@ cdef extern from "kernels/tape.h":
         int32_t counted
         uint64_t collections
         int pins
+        int sweeps
         int contexts
         int tracing
         Dialect dialect
@@ -140,6 +149,7 @@ cdef Tape tape
 cpdef int check_count(int64_t count, str what, int64_t most=*) except -1
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
+cdef bint rewind(int32_t start) noexcept
 cdef double *partial_sums(int32_t slot) except NULL
 cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) except -1
 cdef int set_line(int32_t slot, str line) except -1

@@ -2,6 +2,7 @@
  *
  *   OP(NAME, label, operands, shown,
  *      value, d/dx, d/dy,
+ *      d2/dx2, d2/dxdy, d2/dy2,
  *      int value?, int d/dx?, int d/dy?,
  *      NumPy's value?, NumPy's d/dx?, NumPy's d/dy?,
  *      forward error, reverse error,
@@ -10,13 +11,13 @@
  * In the expressions x and y are the operands' values and z is the entry's own; ix and iy are
  * nonzero where an operand is an int, nx and ny DATA_NUMPY where it is NumPy's.  A row with one
  * operand leaves y alone.  `shown` counts the operands that `_prev` lists: the others are hidden
- * constants (an exponent, a slope) and receive no adjoint.  The int columns follow Python's rules
- * for micrograd's closures, so that ints stay ints.  NumPy's columns, for scripts with a Value of
- * their own, follow theirs: arithmetic with an np.float64 gives one, a function of `math` does
- * not; nr stands for what relu's derivative compares with 0 (Dialect.relu).  The error columns say
- * when Python's own float or math function would raise (the reverse one may use px, the value of
- * d/dx): eager calls honour them, replays follow IEEE.  A domain is an open interval on which tests
- * compare the partials with differences.
+ * constants (an exponent, a slope) that receive no adjoint, so partials by them are written 0.  The
+ * int columns follow Python's rules for micrograd's closures, so that ints stay ints.  NumPy's
+ * columns, for scripts with a Value of their own, follow theirs: arithmetic with an np.float64
+ * gives one, a function of `math` does not; nr stands for what relu's derivative compares with 0
+ * (Dialect.relu).  The error columns say when Python's own float or math function would raise (the
+ * reverse one may use px, the value of d/dx): eager calls honour them, replays follow IEEE.  A
+ * domain is an open interval on which tests compare the partials with differences.
  *
  * Limitations: values are float64, so an int is exact below 2**53 only.
  */
@@ -45,77 +46,101 @@ enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
 /* Reverse rules of plain arithmetic that cannot fail: the sweep's inner loop calls no function. */
 #define FASTGRAD_LIGHT_OPS(OP)                                                                    \
   OP(ADD,        "+",          2, 2, x + y,               1.0,              1.0,                  \
+     0.0, 0.0, 0.0,                                                                               \
      ix && iy,            1,                    1,           nx | ny,  0,  0,                     \
                                                              0, 0, IN(-3, 3),    IN(-3, 3))       \
   OP(MUL,        "*",          2, 2, x * y,               y,                x,                    \
+     0.0, 1.0, 0.0,                                                                               \
      ix && iy,            iy,                   ix,          nx | ny,  ny, nx,                    \
                                                              0, 0, IN(-3, 3),    IN(-3, 3))       \
   OP(RELU,       "ReLU",       1, 1, x < 0 ? 0.0 : x,     z > 0,            0.0,                  \
+     0.0, 0.0, 0.0,                                                                               \
      ix || x < 0,         1,                    0,           x < 0 ? 0 : nx,  nr,  0,             \
                                                              0, 0, IN(0.1, 3),   IN(0, 0))        \
   OP(LEAKY_RELU, "leaky_relu", 2, 1, x < 0 ? y * x : x,   x > 0 ? 1.0 : y,  0.0,                  \
+     0.0, 0.0, 0.0,                                                                               \
      0,                   0,                    0,           x < 0 ? nx | ny : nx,  0,  0,        \
                                                              0, 0, IN(-3, -0.1), IN(0, 1))        \
   OP(ABS,        "abs",        1, 1, fabs(x),             (x > 0) - (x < 0), 0.0,                 \
+     0.0, 0.0, 0.0,                                                                               \
      ix,                  1,                    0,           nx,  0,  0,                          \
                                                              0, 0, IN(-3, -0.1), IN(0, 0))        \
   OP(MAXIMUM,    "maximum",    2, 2, x >= y || x != x ? x : y,                                    \
      x >= y || x != x,    !(x >= y || x != x),                                                    \
+     0.0, 0.0, 0.0,                                                                               \
      x >= y || x != x ? ix : iy,  1,            1,           x >= y || x != x ? nx : ny,  0,  0,  \
                                                              0, 0, IN(-3, 0),    IN(0.1, 3))      \
   OP(MINIMUM,    "minimum",    2, 2, x <= y || x != x ? x : y,                                    \
      x <= y || x != x,    !(x <= y || x != x),                                                    \
+     0.0, 0.0, 0.0,                                                                               \
      x <= y || x != x ? ix : iy,  1,            1,           x <= y || x != x ? nx : ny,  0,  0,  \
                                                              0, 0, IN(-3, 0),    IN(0.1, 3))      \
   OP(EXP,        "exp",        1, 1, exp(x),              z,                0.0,                  \
+     z, 0.0, 0.0,                                                                                 \
      0, 0, 0,   0, 0, 0,   isinf(z) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                        \
                                                                    IN(-3, 3),    IN(0, 0))        \
   OP(TANH,       "tanh",       1, 1, tanh(x),             1.0 - z * z,      0.0,                  \
+     -2.0 * z * (1.0 - z * z), 0.0, 0.0,                                                          \
      0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))
 
 /* Reverse rules that call libm or can fail. */
 #define FASTGRAD_LIBM_OPS(OP)                                                                     \
   /* a - b of scripts where that is one operation; their rule cannot fail, but is rare. */        \
   OP(SUB,        "-",          2, 2, x - y,               1.0,              -1.0,                 \
+     0.0, 0.0, 0.0,                                                                               \
      ix && iy,            1,                    1,           nx | ny,  0,  0,                     \
                                                              0, 0, IN(-3, 3),    IN(-3, 3))       \
   OP(POW_CONST,  "**",         2, 1, pow(x, y),           pow_dx(x, y),     0.0,                  \
+     pow_dxx(x, y), 0.0, 0.0,                                                                     \
      ix && iy && y >= 0,  ix && iy && y >= 1,   0,           nx | ny,  nx | ny,  0,               \
      pow_error(x, y, z),  pow_dx_error(x, y, px),            IN(0.2, 3),   IN(-2, 3))             \
   OP(POW,        "**",         2, 2, pow(x, y),           pow_dx(x, y),     pow_dy(x, y, z),      \
+     pow_dxx(x, y), pow_dxy(x, y), pow_dyy(x, y, z),                                              \
      ix && iy && y >= 0,  ix && iy && y >= 1,   0,           nx | ny,  nx | ny,  nx | ny,         \
      pow_error(x, y, z),  pow_dx_error(x, y, px),            IN(0.2, 3),   IN(-2, 3))             \
   OP(LOG,        "log",        1, 1, log(x),              1.0 / x,          0.0,                  \
+     -1.0 / (x * x), 0.0, 0.0,                                                                    \
      0, 0, 0,   0, nx, 0,  x <= 0 ? ERROR_DOMAIN : 0,                                             \
                            x == 0 ? ERROR_ZERO_DIVISION : 0,       IN(0.2, 3),   IN(0, 0))        \
   OP(SQRT,       "sqrt",       1, 1, sqrt(x),             0.5 / z,          0.0,                  \
+     -0.25 / (x * z), 0.0, 0.0,                                                                   \
      0, 0, 0,   0, 0, 0,   x < 0 ? ERROR_DOMAIN : 0,                                              \
                            z == 0 ? ERROR_ZERO_DIVISION : 0,       IN(0.2, 3),   IN(0, 0))        \
   OP(SIN,        "sin",        1, 1, sin(x),              cos(x),           0.0,                  \
+     -z, 0.0, 0.0,                                                                                \
      0, 0, 0,   0, 0, 0,   isinf(x) ? ERROR_DOMAIN : 0,      0,    IN(-3, 3),    IN(0, 0))        \
   OP(COS,        "cos",        1, 1, cos(x),              -sin(x),          0.0,                  \
+     -z, 0.0, 0.0,                                                                                \
      0, 0, 0,   0, 0, 0,   isinf(x) ? ERROR_DOMAIN : 0,      0,    IN(-3, 3),    IN(0, 0))        \
   OP(SIGMOID,    "sigmoid",    1, 1, sigmoid(x),          sigmoid_dx(x),    0.0,                  \
+     sigmoid_dxx(x), 0.0, 0.0,                                                                    \
      0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))        \
   OP(SOFTPLUS,   "softplus",   1, 1, softplus(x),         sigmoid(x),       0.0,                  \
+     sigmoid_dx(x), 0.0, 0.0,                                                                     \
      0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))        \
   OP(GELU,       "gelu",       1, 1, gelu(x),             gelu_dx(x),       0.0,                  \
+     gelu_dxx(x), 0.0, 0.0,                                                                       \
      0, 0, 0,   0, 0, 0,   0, 0,                                   IN(-3, 3),    IN(0, 0))        \
   /* As scripts write it: max(0, x); the same with a float as its partial; max(0.0, x). */        \
   OP(RELU_MAX,   "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     0.0, 0.0, 0.0,                                                                               \
      ix || !(x > 0),      1,                    0,           x > 0 ? nx : 0,  nr,  0,             \
                                                              0, 0, IN(0.1, 3),   IN(0, 0))        \
   OP(RELU_LOCAL, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     0.0, 0.0, 0.0,                                                                               \
      ix || !(x > 0),      0,                    0,           x > 0 ? nx : 0,  nr,  0,             \
                                                              0, 0, IN(0.1, 3),   IN(0, 0))        \
   OP(RELU_FLOAT, "ReLU",       1, 1, x > 0 ? x : 0.0,     z > 0,            0.0,                  \
+     0.0, 0.0, 0.0,                                                                               \
      ix && x > 0,         1,                    0,           x > 0 ? nx : 0,  nr,  0,             \
                                                              0, 0, IN(0.1, 3),   IN(0, 0))        \
   /* As scripts write it: (exp(2x) - 1) / (exp(2x) + 1), 1 / (1 + exp(-x)); both overflow. */     \
   OP(TANH_EXP,   "tanh",       1, 1, (exp(2 * x) - 1) / (exp(2 * x) + 1),  1.0 - z * z,  0.0,     \
+     -2.0 * z * (1.0 - z * z), 0.0, 0.0,                                                          \
      0, 0, 0,   0, 0, 0,   isinf(exp(2 * x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,               \
                                                                    IN(-3, 3),    IN(0, 0))        \
   OP(SIGMOID_EXP, "sigmoid",   1, 1, 1 / (1 + exp(-x)),   z * (1 - z),      0.0,                  \
+     z * (1 - z) * (1 - 2 * z), 0.0, 0.0,                                                         \
      0, 0, 0,   0, 0, 0,   isinf(exp(-x)) && !isinf(x) ? ERROR_OVERFLOW : 0,  0,                  \
                                                                    IN(-3, 3),    IN(0, 0))
 
@@ -123,13 +148,33 @@ enum { ERROR_NONE, ERROR_ZERO_DIVISION, ERROR_OVERFLOW, ERROR_DOMAIN };
 
 /* clang-format on */
 
+/* pow where it often has nothing to do: it is exact there, so no bit differs. */
+static inline double power(double x, double y) { return y == 1 ? x : y == 0 ? 1.0 : pow(x, y); }
+
 /* x**0 is constant, also at 0, inf and nan, where y * x**(y - 1) is not defined. */
-static inline double pow_dx(double x, double y) { return y == 0 ? 0.0 : y * pow(x, y - 1); }
+static inline double pow_dx(double x, double y) { return y == 0 ? 0.0 : y * power(x, y - 1); }
 
 /* x**y * log(x); 0 at x = 0 for y >= 0, its limit from the right (and PyTorch's choice). */
 static inline double pow_dy(double x, double y, double z)
 {
     return x == 0 && y >= 0 ? 0.0 : z * log(x);
+}
+
+/* x**0 and x**1 bend nowhere. */
+static inline double pow_dxx(double x, double y)
+{
+    return y == 0 || y == 1 ? 0.0 : y * (y - 1) * power(x, y - 2);
+}
+
+/* x**(y - 1) * (1 + y * log(x)); at x = 0 its limit from the right, 0 for y > 1. */
+static inline double pow_dxy(double x, double y)
+{
+    return x == 0 && y > 1 ? 0.0 : pow(x, y - 1) * (1.0 + y * log(x));
+}
+
+static inline double pow_dyy(double x, double y, double z)
+{
+    return x == 0 && y >= 0 ? 0.0 : z * log(x) * log(x);
 }
 
 /* Where Python's float power raises, or leaves the real numbers. */
@@ -160,6 +205,9 @@ static inline double sigmoid_dx(double x)
     return e / ((1.0 + e) * (1.0 + e));
 }
 
+/* sigmoid_dx(x) * (1 - 2 * sigmoid(x)), without the difference */
+static inline double sigmoid_dxx(double x) { return -sigmoid_dx(x) * tanh(0.5 * x); }
+
 /* x * Phi(x) by erfc, which keeps its digits in the left tail; 0, its limit, at -inf. */
 static inline double gelu(double x)
 {
@@ -173,11 +221,19 @@ static inline double gelu_dx(double x)
     return 0.5 * erfc(-x * 0.70710678118654752440) + (isinf(x) ? 0.0 : x * density);
 }
 
+/* phi(x) * (2 - x**2) */
+static inline double gelu_dxx(double x)
+{
+    const double density = exp(-0.5 * x * x) * 0.39894228040143267794;
+    return isinf(x * x) ? 0.0 : density * (2.0 - x * x);
+}
+
 /* OP_LEAF has no operands.  The ops after the elementary ones keep (first, count) of the operand
  * pool in (a, b); op_words says how many operand slots an entry of `count` terms has there:
  *   OP_MADE   user-made: child...
  *   OP_LOCAL  microgpt's form: (child, hidden constant with its local gradient)...
  *   OP_DETACH, OP_ARGMAX, OP_TAKE, OP_WHERE   of a traced program: x; x...; index, x...; c, x, y
+ *   OP_CUSTOM of a recording only: which one, x...
  *   OP_DOT    bias + sum of w * x: bias, (w, x)...
  *   OP_RUN    the same where the w and the x each lie in consecutive slots: bias, first w, first x
  */
@@ -191,6 +247,7 @@ enum {
 #undef OP
     OP_MADE, OP_LOCAL,
     OP_DETACH, OP_ARGMAX, OP_TAKE, OP_WHERE, /* recorded only where a trace's inputs decide */
+    OP_CUSTOM, /* on the tape an OP_MADE whose rule is a custom operation */
     OP_DOT, OP_RUN
 };
 #define OP_FIRST_POOLED OP_MADE
@@ -217,8 +274,8 @@ typedef struct {
 #define EXPAND(...) __VA_ARGS__
 static const OpRow op_rows[] = {
     {"LEAF", "", 0, 0, {0, 0, 0, 0}},
-#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, n, ndx, ndy, error, rerror,  \
-           domx, domy)                                                                            \
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, i, idx, idy, n, ndx, ndy,   \
+           error, rerror, domx, domy)                                                                            \
     {#NAME, label, operands, shown, {EXPAND(domx), EXPAND(domy)}},
     FASTGRAD_OPS(OP)
 #undef OP
@@ -228,6 +285,7 @@ static const OpRow op_rows[] = {
     {"ARGMAX", "argmax", 0, 0, {0, 0, 0, 0}},
     {"TAKE", "take", 0, 0, {0, 0, 0, 0}},
     {"WHERE", "where", 0, 0, {0, 0, 0, 0}},
+    {"CUSTOM", "custom", 0, 0, {0, 0, 0, 0}},
     {"DOT", "dot", 0, 0, {0, 0, 0, 0}},
     {"RUN", "dot", 0, 0, {0, 0, 0, 0}},
 };
@@ -245,7 +303,8 @@ static inline double op_value(int op, double x, double y)
 static inline int op_is_int(int op, int ix, int iy, double x, double y)
 {
     switch (op) {
-#define OP(NAME, label, operands, shown, value, dx, dy, is_int, ...) case OP_##NAME: return is_int;
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, is_int, ...)               \
+    case OP_##NAME: return is_int;
     FASTGRAD_OPS(OP)
 #undef OP
     }
@@ -256,7 +315,8 @@ static inline int op_is_int(int op, int ix, int iy, double x, double y)
 static inline int op_is_numpy(int op, int nx, int ny, double x, double y)
 {
     switch (op) {
-#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, is_numpy, ...)               \
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, i, idx, idy, is_numpy,     \
+           ...)                                                                                   \
     case OP_##NAME: return is_numpy;
     FASTGRAD_OPS(OP)
 #undef OP
@@ -267,7 +327,8 @@ static inline int op_is_numpy(int op, int nx, int ny, double x, double y)
 static inline int op_error(int op, double x, double y, double z)
 {
     switch (op) {
-#define OP(NAME, label, operands, shown, value, dx, dy, i, idx, idy, n, ndx, ndy, error, ...)     \
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, i, idx, idy, n, ndx, ndy,  \
+           error, ...)                                                                            \
     case OP_##NAME: return error;
     FASTGRAD_OPS(OP)
 #undef OP
@@ -275,12 +336,32 @@ static inline int op_error(int op, double x, double y, double z)
     return ERROR_NONE;
 }
 
-/* The partial by x alone, also where op_push would return an error. */
-static inline double op_dx(int op, double x, double y, double z)
+/* An entry's first partials (d/dx, d/dy) and second ones (d2/dx2, d2/dxdy, d2/dy2), also where
+ * op_push would return an error; by a hidden operand they are 0. */
+typedef struct { double x, y, xx, xy, yy; } Partials;
+
+static inline Partials op_partials(int op, double x, double y, double z)
 {
-    (void)z;
+    (void)x, (void)y, (void)z;
     switch (op) {
-#define OP(NAME, label, operands, shown, value, dx, ...) case OP_##NAME: return dx;
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, ...)                       \
+    case OP_##NAME: return (Partials){dx, shown == 2 ? dy : 0.0, dxx, dxy, dyy};
+    FASTGRAD_OPS(OP)
+#undef OP
+    }
+    return (Partials){0};
+}
+
+/* An entry's value, and its partials. */
+static inline double op_linearised(int op, double x, double y, Partials *partials)
+{
+    switch (op) {
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, ...)                       \
+    case OP_##NAME: {                                                                             \
+        const double z = value;                                                                   \
+        *partials = (Partials){dx, shown == 2 ? dy : 0.0, dxx, dxy, dyy};                         \
+        return z;                                                                                 \
+    }
     FASTGRAD_OPS(OP)
 #undef OP
     }
@@ -290,8 +371,8 @@ static inline double op_dx(int op, double x, double y, double z)
 /* One step of the reverse sweep: adds (partial * adj[i]) to the operands' adjoints, in micrograd's
  * order.  A sum stays an int while every contribution is one.  Zero adjoints are not skipped,
  * because 0 * inf is nan in micrograd too. */
-#define PUSH(NAME, label, operands, shown, value, dx, dy, i_, idx, idy, n_, ndx, ndy, e_, error,  \
-             ...)                                                                                 \
+#define PUSH(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, i_, idx, idy, n_, ndx,   \
+             ndy, e_, error, ...)                                                                 \
     case OP_##NAME: {                                                                             \
         const double px = dx, py = dy;                                                            \
         const int failed = error;                                                                 \
@@ -337,7 +418,8 @@ static inline void op_push_numpy(int op, uint8_t *flags, int32_t a, int32_t b, i
     const int nx = flags[a] & DATA_NUMPY, ny = flags[b] & DATA_NUMPY, nz = flags[i] & DATA_NUMPY;
     const int nr = relu == RELU_OF_X ? nx : relu == RELU_OF_Z ? nz : 0, g = flags[i] & GRAD_NUMPY;
     switch (op) {
-#define OP(NAME, label, operands, shown, value, dx, dy, i_, idx, idy, n_, ndx, ndy, ...)          \
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, i_, idx, idy, n_, ndx,     \
+           ndy, ...)                                                                              \
     case OP_##NAME:                                                                               \
         flags[a] |= (ndx) << 1 | g;                                                               \
         if (shown == 2) flags[b] |= (ndy) << 1 | g;                                               \

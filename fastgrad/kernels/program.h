@@ -17,6 +17,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "ops.h"
 
 enum { BOTH_SAME, FIRST, SECOND, BOTH }; /* which: x and y are one operand, x, y, x and y */
@@ -30,6 +31,8 @@ enum { SLOT_ZERO, SLOT_TRASH, SLOTS_FIXED };
  *   OP_PICK    z, index, count, uniform...            reverse: index, g, count, sum...
  *   OP_WHERE   z, c, x, y                             reverse: c, g, (from, to), (from, to)
  *   OP_ARGMAX  z, count, x...
+ *   OP_CUSTOM  z, which, count, x...                  reverse: which, g, count, x...,
+ *                                                     then (from, to)...
  *   OP_DOT     z, bias, count, (w, x)...              reverse: g, count, bias (from, to),
  *                                                     then (w, x, (from, to), (from, to))...
  *   OP_SUM     reverse only: sum, slot: adds the lanes of a uniform's adjoint to a strand's sum
@@ -77,7 +80,52 @@ typedef struct Run {
     int64_t bad_sample;             /* the first with an index that is none; else -1 */
     int32_t bad_place;              /* where in the forward code it is used */
     int bad_lock;
+    /* Runs n places of OP_CUSTOM, for the first `samples` of the lanes; returns where the code goes
+     * on, or NULL after an error, of which `customs` knows.  Takes the GIL. */
+    const int32_t *(*custom)(void *customs, int back, int32_t n, const int32_t *code,
+                             double *workspace, int64_t lanes, int64_t samples);
+    void *customs;
 } Run;
+
+/* Places of the lowest and the highest bit that is set, if one is. */
+#if defined(__GNUC__)
+#define LOWEST(bits) __builtin_ctzll(bits)
+#define HIGHEST(bits) (63 - __builtin_clzll(bits))
+#else
+static inline int LOWEST(uint64_t bits)
+{
+    int at = 0;
+    while (!(bits >> at & 1)) at++;
+    return at;
+}
+static inline int HIGHEST(uint64_t bits)
+{
+    int at = 63;
+    while (!(bits >> at & 1)) at--;
+    return at;
+}
+#endif
+
+typedef struct Edges {          /* a recording linearised at one sample: edges.h */
+    int32_t words;              /* of a set of its nodes */
+    const int64_t *edge;        /* where a node's edges begin, and after the last where they end */
+    const int32_t *operand;
+    const double *partial;
+    const int64_t *bend;        /* the same of bends */
+    const int32_t *left, *right;
+    const double *second;
+    const int64_t *use;         /* and of those that use a node */
+    const int32_t *user;
+} Edges;
+
+typedef struct Sweeps {
+    int lanes;
+    void (*tangent)(const Edges *, const uint64_t *wanted, uint64_t *due, uint64_t *has,
+                    double *tan);
+    void (*adjoint)(const Edges *, uint64_t *due, uint64_t *has, double *bar);
+    void (*second)(const Edges *, const double *adj, const uint64_t *has_tan, const double *tan,
+                   uint64_t *due, uint64_t *has, double *bar);
+} Sweeps;
 
 typedef struct Kernels {
     const char *name;
@@ -85,11 +133,12 @@ typedef struct Kernels {
     void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
                      double *stash);
     void (*splat[6])(const Run *, double *workspace);
-    void (*forward_one)(const int32_t *code, double *workspace);
-    void (*reverse_one)(const int32_t *code, double *workspace);
+    void (*forward_one)(Run *, const int32_t *code, double *workspace);
+    void (*reverse_one)(Run *, const int32_t *code, double *workspace);
     void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,
                     const double *stash, int64_t blocks, int fresh);
     void (*check_powers)(void);
+    Sweeps sweeps[3];
 } Kernels;
 
 extern const Kernels fastgrad_kernels_base, fastgrad_kernels_avx2, fastgrad_kernels_avx512;
@@ -121,6 +170,22 @@ static inline int op_reads(int op, int which)
     if (op >= OP_FIRST_POOLED) return 0;
     return (which == SECOND ? 0 : names_in(partials[op][0]))
            | (which == FIRST ? 0 : names_in(partials[op][1]));
+}
+
+/* Which second partials of an elementary op are not 0 everywhere: by x and x, x and y, y and y. */
+enum { BENDS_XX = 1, BENDS_XY = 2, BENDS_YY = 4 };
+
+static inline int op_bends(int op)
+{
+#define BENDS(partial) (strcmp(partial, "0.0") != 0) /* known when this is compiled */
+    switch (op) {
+#define OP(NAME, label, operands, shown, value, dx, dy, dxx, dxy, dyy, ...)                       \
+    case OP_##NAME:                                                                               \
+        return BENDS(#dxx) * BENDS_XX | BENDS(#dxy) * BENDS_XY | BENDS(#dyy) * BENDS_YY;
+        FASTGRAD_LIGHT_OPS(OP) FASTGRAD_LIBM_OPS(OP)
+#undef OP
+    }
+    return 0;
 }
 
 #endif
