@@ -311,6 +311,34 @@ class LooksAtLargeGraphs(Scenario):
         return len(self.made._prev), len(self.made._children), self.made._local_grads
 
 
+class Derives(Scenario):
+    """Derivatives of both orders, which touch no grad, as a program's and of Values."""
+
+    def prepare(self):
+        self.root = (self.old * self.w).tanh() + self.x**3
+        self.act()  # imports what it needs
+
+    def act(self):
+        of = [self.w, self.x]
+        program = fastgrad.compile(lambda y: (y * self.w).tanh() * self.x)
+        found = [fastgrad.hessian(self.root, of), fastgrad.hessian(program, [0.5, 1.5])]
+        found += [fastgrad.jvp([self.root, self.old], of, v=[1.0, 2.0])]
+        found += [fastgrad.vjp([self.root, self.old], of, u=[1.0, 2.0])]
+        return [derivatives.tolist() for derivatives in found]
+
+
+class Recomputes(Scenario):
+    """Checkpoints and operations of one's own, recorded."""
+
+    def prepare(self):
+        self.op = fastgrad.custom_op(lambda *xs: sum(xs), lambda *xs: [1.0] * len(xs))
+
+    def act(self):
+        row = [self.w * k for k in range(1500)]
+        total = fastgrad.checkpoint(lambda *xs: sum(xs), *row)
+        return (total + self.op(*row)).data
+
+
 # ---- scenarios: programs and optimizers
 
 

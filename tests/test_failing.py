@@ -44,6 +44,8 @@ OWN = {
     "TracesAndRuns": {TRACE, NUMBERS, NODES, WORDS, COLUMNS, RUN, OPERANDS, ROW, NEURONS, VALUES},
     "PlansGradients": {NODES, WORDS, COLUMNS, RUN, OUTPUTS, VALUES},
     "RunsOnLargerBatches": {COLUMNS, RUN, OUTPUTS, VALUES},
+    "Derives": {NUMBERS, NODES, COLUMNS},
+    "Recomputes": {ENTRIES, WORDS},
     "ExaminesPrograms": {COLUMNS, RUN, VALUES, EXAMINE},
     "DropsOut": {NUMBERS, NODES, WORDS, COLUMNS, RUN, ROW},
     "Minimizes": {COLUMNS, VALUES},
