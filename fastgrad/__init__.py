@@ -9,6 +9,8 @@
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``grad``, ``jvp``, ``vjp``, ``jacobian``, ``hvp`` and ``hessian`` give derivatives of Values and
   of compiled programs as numbers, and touch no ``grad``;
+- ``custom_op(forward, partials)`` makes an operation of functions of floats;
+- ``checkpoint(fn, *xs)`` computes without recording, until ``backward()`` needs it;
 - ``no_grad()`` computes without recording;
 - ``detect_anomaly()`` finds the line that gives the first nan or inf;
 - ``draw_dot(root)`` draws a graph, ``tape_table(root)`` lists it, ``backward_steps(root)`` runs
@@ -31,11 +33,13 @@ from fastgrad.trace import TraceError
 if TYPE_CHECKING:
     from fastgrad import nn, optim, plot
     from fastgrad.checking import GradcheckError, check_program, gradcheck
+    from fastgrad.custom import custom_op
     from fastgrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
     from fastgrad.fitting import fit
     from fastgrad.graph import draw_dot
     from fastgrad.listing import backward_steps, tape_table
     from fastgrad.program import Program, compile, get_num_threads, set_num_threads
+    from fastgrad.recompute import checkpoint
     from fastgrad.saving import load, save
 
 __all__ = [
@@ -45,7 +49,9 @@ __all__ = [
     "Value",
     "backward_steps",
     "check_program",
+    "checkpoint",
     "compile",
+    "custom_op",
     "detect_anomaly",
     "draw_dot",
     "fit",
@@ -77,7 +83,9 @@ _LATER = {
     "Program": "fastgrad.program",
     "backward_steps": "fastgrad.listing",
     "check_program": "fastgrad.checking",
+    "checkpoint": "fastgrad.recompute",
     "compile": "fastgrad.program",
+    "custom_op": "fastgrad.custom",
     "draw_dot": "fastgrad.graph",
     "fit": "fastgrad.fitting",
     "get_num_threads": "fastgrad.program",

@@ -41,7 +41,7 @@ def adjoint_text(
 ) -> str:
     """Say which operation gave an operand an adjoint of nan or inf in a backward pass."""
     whose = f"{label}'s operand {operands[place]!r}"
-    if label == "dot" and place:
+    if label == "dot" and place and len(operands) % 2:  # bias, (w, x)...
         number, count = (place + 1) // 2, len(operands) // 2
         w, x = operands[2 * number - 1], operands[2 * number]
         whose += f" in term {number} of {count}, {w!r} * {x!r},"

@@ -108,6 +108,7 @@ def gradcheck(
     expected, errors = _differences(outputs, start)
     with detect_anomaly():  # for the lines
         values, outs = record(start)
+    points = []
     for place, out in enumerate(outs):
         try:
             point = _Point.of_values(out, values)
@@ -119,13 +120,14 @@ def gradcheck(
         if point is None:
             continue
         check.sweeps(point, expected[place], errors[place])
-        if order == 2:
+        points.append(point)
+    for place, point in enumerate(points if order == 2 else []):
 
-            def gradient(x: np.ndarray, place: int = place) -> np.ndarray:
-                values, outs = record(x)
-                return _Point.of_values(outs[place], values).adjoints()
+        def gradient(x: np.ndarray, place: int = place) -> np.ndarray:
+            values, outs = record(x)
+            return _Point.of_values(outs[place], values).adjoints()
 
-            check.second(point, *_differences(gradient, start))
+        check.second(point, *_differences(gradient, start))
     return True
 
 
@@ -195,14 +197,19 @@ def check_program(
         for k, (name, shape) in enumerate(zip(names, batch.shapes))
         if np.asarray(arguments[k]).dtype.kind not in "iub"
     ]
-    for sample, place in itertools.product(range(batch.samples), range(recording.output_count)):
-        for numbers, labels in by:
-            point = _Point(_alone(recording, place), numbers, theta, batch, sample)
-            check = _Check([f"sample {sample}, {label}" for label in labels], rtol, atol)
-            start = point.start()
+    everywhere = itertools.product(
+        range(1, order + 1), range(batch.samples), range(recording.output_count), by
+    )
+    for which, sample, place, (numbers, labels) in everywhere:
+        if not labels:
+            continue
+        point = _Point(_alone(recording, place), numbers, theta, batch, sample)
+        check = _Check([f"sample {sample}, {label}" for label in labels], rtol, atol)
+        start = point.start()
+        if which == 1:
             check.sweeps(point, *_differences(point.at, start))
-            if order == 2:
-                check.second(point, *_differences(point.gradient_at, start))
+        else:
+            check.second(point, *_differences(point.gradient_at, start))
     if traced.output == () and len(theta):
         single = [_Point(recording, by[0][0], theta, batch, k) for k in range(batch.samples)]
         expected = np.mean([point.adjoints() for point in single], axis=0)
@@ -276,10 +283,10 @@ class _Point:
 
     def _wrong_entry(self, check: "_Check", entry: int, order: int) -> str:
         linear = self.linear
-        operands = list(linear.local(entry)[1])
-        values = [linear.value(number) for number in operands]
-        what = f"{linear.label(entry)} of {', '.join(map(repr, values))}"
-        for k, number in enumerate(operands):
+        operands = linear.operands(entry)
+        what = f"{linear.label(entry)} of {', '.join(repr(linear.value(k)) for k in operands)}"
+        varied = list(linear.local(entry)[1])
+        for number in varied:
 
             def local(x: np.ndarray, number: int = number) -> np.ndarray:
                 value, partials = linear.local(entry, number, float(x[0]))
@@ -287,17 +294,18 @@ class _Point:
 
             expected, errors = _differences(local, np.array([linear.value(number)]))
             found = linear.local(entry)[1][number]
+            k = operands.index(number)
             if check.is_off(found, expected[0, 0], errors[0, 0]):
                 return (
                     f"the partial of {what} by operand {k} is {found!r}, the difference "
                     + _rounded(expected[0, 0])
                 )
-            for j, other in enumerate(operands if order == 2 else []):
+            for row, other in enumerate(varied if order == 2 else [], start=1):
                 second = linear.seconds(entry).get((min(number, other), max(number, other)), 0.0)
-                if check.is_off(second, expected[1 + j, 0], errors[1 + j, 0]):
+                if check.is_off(second, expected[row, 0], errors[row, 0]):
                     return (
-                        f"the second partial of {what} by operands {j} and {k} is {second!r}, the "
-                        f"difference {_rounded(expected[1 + j, 0])}"
+                        f"the second partial of {what} by operands {operands.index(other)} and "
+                        f"{k} is {second!r}, the difference {_rounded(expected[row, 0])}"
                     )
         return ""
 
@@ -363,7 +371,9 @@ def _alone(recording: Recording, place: int) -> Recording:
     """The recording with one of its outputs."""
     *arrays, outputs = recording.arrays
     single = (*arrays, outputs[place : place + 1].copy())
-    return Recording(recording.parameters, recording.inputs, single, recording.lines)
+    return Recording(
+        recording.parameters, recording.inputs, single, recording.lines, recording.customs
+    )
 
 
 def _backward(

@@ -49,6 +49,16 @@ cdef int modes() noexcept:
     return found
 
 
+cdef object resume():
+    """Let operations record, also inside of no_grad; returns what `pause_again` ends it with."""
+    return innermost.set(Opened(modes() & ~PAUSED, None))
+
+
+cdef int pause_again(object token) except -1:
+    innermost.reset(token)
+    return 0
+
+
 def is_detecting():
     """Is this thread inside of detect_anomaly?"""
     return bool(tape.contexts and modes() & CHECKED)

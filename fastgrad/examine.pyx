@@ -17,10 +17,11 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastgrad.batch cimport Batch
+from fastgrad.custom cimport CustomOp
 from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE, OP_WHERE,
-    op_push, op_rows, op_value, op_words,
+    OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
+    OP_WHERE, op_push, op_rows, op_value, op_words,
 )
 
 from fastgrad.anomaly import adjoint_text, sum_text, value_text
@@ -29,6 +30,7 @@ from fastgrad.anomaly import adjoint_text, sum_text, value_text
 cdef enum:
     NOTHING = -1    # is wrong with the sample
     BAD_INDEX = -2  # which the plain run reports
+    RAISED = -3     # by a custom operation
 
 
 @cython.auto_pickle(False)
@@ -41,6 +43,7 @@ cdef class _Examination:
     cdef double *adj
     cdef uint8_t *flags
     cdef int32_t place  # of the operand whose adjoint is wrong
+    cdef object error   # that a custom operation has raised
 
     def __cinit__(self, Recording recording, const double[::1] theta):
         cdef int64_t k, size = recording.parameters + recording.size
@@ -86,6 +89,9 @@ cdef class _Examination:
                 continue
             if op < OP_FIRST_POOLED:
                 val[i] = op_value(op, val[a], val[b])
+            elif op == OP_CUSTOM:
+                if not self.custom_value(i):
+                    return RAISED
             elif not pooled_value(op, val, self.recording.pool + a, b, &val[i]):
                 return BAD_INDEX
             if not isfinite(val[i]):
@@ -103,6 +109,12 @@ cdef class _Examination:
             op, a, b = self.op(i), self.a(i), self.b(i)
             if op == OP_LEAF or op == OP_INPUT:
                 continue
+            if op == OP_CUSTOM:
+                if not self.push_custom(i):
+                    return RAISED
+                if self.place >= 0:
+                    return i
+                continue
             if op >= OP_FIRST_POOLED:
                 self.place = push_pooled(op, self.val, adj, self.recording.pool + a, b,
                                          adj[i])
@@ -116,6 +128,37 @@ cdef class _Examination:
                 return i
         return NOTHING
 
+    cdef CustomOp custom(self, int32_t i):
+        return self.recording.customs[self.recording.pool[self.a(i)]]
+
+    cdef bint custom_value(self, int32_t i) noexcept with gil:
+        """Compute the value of a custom entry; false if that raises."""
+        try:
+            xs = [self.val[<int32_t>operand] for operand in self.operands(i)]
+            self.val[i] = self.custom(i).value(xs)
+        except BaseException as error:
+            self.error = error
+            return False
+        return True
+
+    cdef bint push_custom(self, int32_t i) noexcept with gil:
+        """Run its rule, and find the first operand whose adjoint is not finite; false as above."""
+        cdef int32_t operand
+        cdef double partial
+        self.place = -1
+        try:
+            operands = self.operands(i)
+            xs = [self.val[<int32_t>operand] for operand in operands]
+            for operand, partial in zip(operands, self.custom(i).partials_at(xs)):
+                self.adj[operand] += partial * self.adj[i]
+            for place, operand in enumerate(operands):
+                if self.place < 0 and not isfinite(self.adj[operand]):
+                    self.place = place
+        except BaseException as error:
+            self.error = error
+            return False
+        return True
+
     cdef list operands(self, int32_t i):
         """Of an entry, hidden constants too."""
         cdef int32_t *words = self.recording.pool + self.a(i)
@@ -127,7 +170,12 @@ cdef class _Examination:
             return [words[0], words[1 + <int64_t>self.val[words[0]]]]
         if op == OP_RUN:
             return [words[0]] + [words[1 + k % 2] + k // 2 for k in range(2 * self.b(i))]
-        return [words[k] for k in range(op_words(op, self.b(i)))]
+        return [words[k] for k in range(op == OP_CUSTOM, op_words(op, self.b(i)))]
+
+    cdef str label(self, int32_t i):
+        if self.op(i) == OP_CUSTOM:
+            return self.custom(i).name
+        return op_rows[self.op(i)].label.decode()
 
     cdef str text_of_value(self, int32_t i):
         cdef int32_t slot
@@ -143,14 +191,13 @@ cdef class _Examination:
         numbers = [self.val[slot] for slot in places]
         if self.op(i) == OP_DOT or self.op(i) == OP_RUN:
             return sum_text(numbers, self.val[i], origin)
-        label = op_rows[self.op(i)].label.decode()
-        return value_text(label, numbers, self.val[i], origin)
+        return value_text(self.label(i), numbers, self.val[i], origin)
 
     cdef str text_of_adjoint(self, int32_t i):
         cdef int32_t slot
         places = self.operands(i)
         return adjoint_text(
-            op_rows[self.op(i)].label.decode(), [self.val[slot] for slot in places],
+            self.label(i), [self.val[slot] for slot in places],
             self.place, self.adj[<int32_t>places[self.place]], 0.0, self.adj[i]
         )
 
@@ -240,6 +287,11 @@ def examine(recording, Batch batch, theta, gradient):
     -------
     None or (int, int, str)
         The sample, the entry, and what was found there.
+
+    Raises
+    ------
+    Exception
+        What a custom operation has raised.
     """
     cdef _Examination run = _Examination(recording, theta)
     cdef int64_t sample
@@ -252,6 +304,8 @@ def examine(recording, Batch batch, theta, gradient):
             in_reverse = entry == NOTHING and backwards
             if in_reverse:
                 entry = run.reverse()
+        if entry == RAISED:
+            raise run.error
         if entry == BAD_INDEX:
             return None
         if entry >= 0:

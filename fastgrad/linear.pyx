@@ -16,11 +16,13 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastgrad.batch cimport Batch
+from fastgrad.custom cimport CustomOp
 from fastgrad.examine cimport pooled_value
 from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.replay cimport Edges, Sweeps, sweeps_for
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_RUN, OP_TAKE, OP_WHERE, Partials,
+    OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_RUN, OP_TAKE, OP_WHERE,
+    Partials,
     op_linearised, op_partials, op_rows, op_value, op_words,
 )
 from fastgrad.words cimport zeros
@@ -82,6 +84,8 @@ cdef class Linear:
     cdef uint64_t *has_tan
     cdef uint64_t *has_bar
     cdef double *val         # by number
+    cdef list customs        # nodes of operations of the user's, ...
+    cdef object error        # ... and what one of these has raised
     cdef double *adj         # by node; the others lanes of each node
     cdef double *tan
     cdef double *bar
@@ -91,6 +95,7 @@ cdef class Linear:
         self.recording = recording
         self.numbers = recording.parameters + recording.size
         self.xs_count, self.ys_count = len(xs), recording.output_count
+        self.customs = []
         self.xs = <int32_t *>zeros(self.xs_count, sizeof(int32_t))
         self.ys = <int32_t *>zeros(self.ys_count, sizeof(int32_t))
         self.node = <int32_t *>zeros(self.numbers, sizeof(int32_t))
@@ -150,13 +155,21 @@ cdef class Linear:
     def set_recorded(self):
         """Stay at the values that the entries were copied with."""
         fill(self)
+        self.raise_error()
 
     def set_sample(self, Batch batch, int64_t sample):
         """Compute a sample's values; false if one of its indices names nothing."""
         cdef bint fine
         with nogil:
             fine = forward(self, batch.starts, batch.strides, sample)
+        self.raise_error()
         return fine
+
+    cdef int raise_error(self) except -1:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return 0
 
     def set_point(self, const int64_t[::1] numbers, const double[::1] x):
         """Give parameters and inputs other values, and compute what follows from them."""
@@ -169,6 +182,7 @@ cdef class Linear:
                 if self.recording.op[k] != OP_INPUT:
                     compute(self, k)
             fill(self)
+        self.raise_error()
 
     def outputs(self, double[::1] out):
         """Write the values of the outputs, shape (m,)."""
@@ -209,6 +223,7 @@ cdef class Linear:
             None for the n unit vectors.
         out : ndarray, shape (n, K)
         """
+        fill_custom_bends(self)
         sweep_all(self, 1.0)
         run(self, SECOND, v, &out[0, 0], out.shape[1], 1, out.shape[1])
 
@@ -224,7 +239,19 @@ cdef class Linear:
 
     def label(self, entry):
         """str: its operation."""
+        if self.recording.op[entry] == OP_CUSTOM:
+            return custom_of(self, entry).name
         return op_rows[self.recording.op[entry]].label.decode()
+
+    def operands(self, entry):
+        """list of int: the numbers of what its derivatives can be taken by."""
+        cdef int64_t count = list_operands(self.recording, entry, NULL)
+        cdef int32_t *found = <int32_t *>zeros(count, sizeof(int32_t))
+        try:
+            list_operands(self.recording, entry, found)
+            return [found[k] for k in range(count)]
+        finally:
+            free(found)
 
     def value(self, number):
         """float: the value that has a number of the recording."""
@@ -246,12 +273,14 @@ cdef class Linear:
             partials[number_of] = partials.get(number_of, 0.0) + self.partial[k]
         self.val[changed], self.val[number] = before, value
         fill_node(self, node)
+        self.raise_error()
         return found, partials
 
     def seconds(self, entry):
         """dict: an entry's second partial by each pair of operands (m, n), m <= n."""
         cdef int64_t k
         cdef int32_t node = self.node[self.recording.parameters + <int64_t>entry]
+        fill_custom_bends(self)
         found = {}
         for k in range(self.bend[node], self.bend[node + 1]):
             left, right = self.number[self.left[k]], self.number[self.right[k]]
@@ -391,7 +420,7 @@ cdef int64_t list_operands(Recording recording, int64_t entry, int32_t *found) n
             found[0] = a
             found[1] = b
         return op_rows[op].shown
-    if op == OP_TAKE or op == OP_WHERE:
+    if op == OP_TAKE or op == OP_WHERE or op == OP_CUSTOM:
         if found != NULL:
             for k in range(1, op_words(op, b)):
                 found[k - 1] = words[k]
@@ -478,6 +507,10 @@ cdef int64_t count_bends(Linear g, int64_t entry) noexcept nogil:
             count += bends & BENDS_YY != 0
             if g.node[a]:
                 count += bends & BENDS_XY != 0
+    elif op == OP_CUSTOM:
+        for k in range(1, b):
+            count += g.node[g.recording.pool[a + k]] != 0
+        return count * (count + 1) // 2  # a pair of operands each
     elif op == OP_DOT or op == OP_RUN:
         for k in range(b):
             if g.node[weight(g, entry, k)] and g.node[factor(g, entry, k)]:
@@ -539,6 +572,8 @@ cdef int place_edges(Linear g) except -1:
                     g.operand[at] = g.node[operands[i]]
                     at += 1
             place_bends(g, node, entry)
+            if recording.op[entry] == OP_CUSTOM:
+                g.customs.append(node)
     finally:
         free(operands)
     return 0
@@ -547,8 +582,16 @@ cdef int place_edges(Linear g) except -1:
 cdef void place_bends(Linear g, int32_t node, int64_t entry) noexcept nogil:
     cdef int op = g.recording.op[entry], bends
     cdef int32_t x, y
-    cdef int64_t k, at = g.bend[node]
+    cdef int64_t k, j, first, at = g.bend[node]
     if at == g.bend[node + 1]:
+        return
+    if op == OP_CUSTOM:
+        first = g.recording.a[entry]
+        for k in range(1, g.recording.b[entry]):
+            for j in range(k, g.recording.b[entry]):
+                x, y = g.node[g.recording.pool[first + k]], g.node[g.recording.pool[first + j]]
+                if x and y:
+                    at = place_bend(g, at, x, y)
         return
     if op < OP_FIRST_POOLED:
         bends = op_bends(op)
@@ -665,7 +708,7 @@ cdef bint forward(
         if op == OP_INPUT:
             at[k] = inputs[a][sample * strides[a]]
         elif op >= OP_FIRST_POOLED:
-            if not pooled_value(op, val, g.recording.pool + a, b, at + k):
+            if not compute(g, k):
                 return False
             if node[k]:
                 fill_node(g, node[k])
@@ -687,6 +730,8 @@ cdef inline bint compute(Linear g, int64_t entry) noexcept nogil:
     if op < OP_FIRST_POOLED:
         z[0] = op_value(op, g.val[a], g.val[b])
         return True
+    if op == OP_CUSTOM:
+        return compute_custom(g, entry)
     return pooled_value(op, g.val, g.recording.pool + a, b, z)
 
 
@@ -708,6 +753,8 @@ cdef void fill_node(Linear g, int32_t node) noexcept nogil:
     if op < OP_FIRST_POOLED:
         partials = op_partials(op, g.val[a], g.val[b], g.val[g.number[node]])
         put_partials(g, node, op, a, b, &partials)
+    elif op == OP_CUSTOM:
+        fill_custom(g, node, entry)
     elif chooses(g.recording, entry):
         fill_choice(g, node, entry)
     else:
@@ -750,6 +797,57 @@ cdef void fill_choice(Linear g, int32_t node, int64_t entry) noexcept nogil:
         chosen = 1 + <int64_t>index
     g.operand[g.edge[node]] = g.node[words[chosen]]
     g.partial[g.edge[node]] = 1.0
+
+
+cdef CustomOp custom_of(Linear g, int64_t entry):
+    return g.recording.customs[g.recording.pool[g.recording.a[entry]]]
+
+
+cdef list custom_operands(Linear g, int64_t entry):
+    """The numbers of a custom operation's operands."""
+    cdef int64_t k, first = g.recording.a[entry]
+    return [g.recording.pool[first + k] for k in range(1, g.recording.b[entry])]
+
+
+cdef bint compute_custom(Linear g, int64_t entry) noexcept with gil:
+    """Compute its value; false if that raises."""
+    cdef int64_t number
+    try:
+        xs = [g.val[number] for number in custom_operands(g, entry)]
+        g.val[g.recording.parameters + entry] = custom_of(g, entry).value(xs)
+    except BaseException as error:
+        g.error = error
+    return g.error is None
+
+
+cdef void fill_custom(Linear g, int32_t node, int64_t entry) noexcept with gil:
+    cdef int64_t number, edge = g.edge[node]
+    try:
+        numbers = custom_operands(g, entry)
+        partials = custom_of(g, entry).partials_at([g.val[number] for number in numbers])
+        for number, partial in zip(numbers, partials):
+            if g.node[number]:
+                g.partial[edge] = partial
+                edge += 1
+    except BaseException as error:
+        g.error = error
+
+
+cdef int fill_custom_bends(Linear g) except -1:
+    """Ask custom operations for their second partials, which first derivatives do without."""
+    cdef int32_t node
+    cdef int64_t entry, number, bend, k, j
+    for node in g.customs:
+        bend, entry = g.bend[node], entry_of(g, node)
+        numbers = custom_operands(g, entry)
+        rows = custom_of(g, entry).second_at([g.val[number] for number in numbers])
+        for k in range(len(numbers)):
+            for j in range(k, len(numbers)):
+                if g.node[<int64_t>numbers[k]] and g.node[<int64_t>numbers[j]]:
+                    # Twice, if two operands are one node.
+                    g.second[bend] = rows[k][j] * (1 + (k != j and numbers[k] == numbers[j]))
+                    bend += 1
+    return 0
 
 
 cdef void fill_dot(Linear g, int32_t node, int64_t entry) noexcept nogil:

@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_FIRST_POOLED, OP_LEAF, OP_RUN, op_rows, op_words,
+    OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_FIRST_POOLED, OP_LEAF, OP_RUN, op_rows, op_words,
 )
 from fastgrad.words cimport Words
 
@@ -81,6 +81,10 @@ cdef inline int operands(
         words[0] = graph.pool.at + graph.a[node]
         count[0] = 1
         return 1
+    if op == OP_CUSTOM:  # its first word says which one
+        words[0] = graph.pool.at + graph.a[node] + 1
+        count[0] = graph.b[node] - 1
+        return count[0]
     if op >= OP_FIRST_POOLED:
         words[0] = graph.pool.at + graph.a[node]
         count[0] = <int32_t>op_words(op, graph.b[node])

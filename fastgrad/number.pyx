@@ -15,8 +15,8 @@ from fastgrad.nodes cimport (
 )
 from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.tape cimport (
-    OP_ADD, OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MUL, OP_POW_CONST, OP_RUN,
-    op_rows, op_words,
+    OP_ADD, OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MUL,
+    OP_POW_CONST, OP_RUN, op_rows, op_words,
 )
 from fastgrad.words cimport push, zeros
 
@@ -165,12 +165,14 @@ cdef int copy_node(Fused graph, Recording recording, int64_t entry, Names *names
                 marks |= graph.marks[graph.pool.at[a + k]]
     else:
         a = <int32_t>graph.pool.size
-        for k in range(op_words(op, b)):
+        if op == OP_CUSTOM:
+            push(&graph.pool, words[0])
+        for k in range(op == OP_CUSTOM, op_words(op, b)):
             push(&graph.pool, node_of(graph, names, words[k]))
             marks |= graph.marks[graph.pool.at[a + k]]
         if op == OP_DETACH or op == OP_ARGMAX:
             marks &= ~ACTIVE
-        if op != OP_DOT:  # an index may be wrong in a lane only
+        if op != OP_DOT and op != OP_CUSTOM:  # an index may be wrong in a lane only
             marks |= VARIES
     return new_node(graph, op, marks & (VARIES | ACTIVE), a, b, recording.val[entry])
 

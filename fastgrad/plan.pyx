@@ -21,7 +21,7 @@ from fastgrad.order cimport (
 )
 from fastgrad.recording cimport OP_INPUT
 from fastgrad.tape cimport (
-    OP_ARGMAX, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
+    OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
 )
 from fastgrad.uniforms cimport divide_weights, plan_uniforms
 from fastgrad.words cimport Stream, begin, end, extend, push, zeros
@@ -187,6 +187,9 @@ cdef int find_ends(Plan plan) except -1:
             for k in range(1, count):  # of each product the other factor
                 if graph.marks[words[k + 1 if k % 2 else k - 1]] & ACTIVE:
                     read_at(plan, words[k], back)
+        elif active and graph.op[node] == OP_CUSTOM:
+            for k in range(count):
+                read_at(plan, words[k], back)
         elif active:
             read_at(plan, words[0], back)
     for at in range(graph.outputs.size):
@@ -288,6 +291,9 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
         words += 1
         count -= 1
     elif op == OP_ARGMAX:
+        push(&stream.words, count)
+    elif op == OP_CUSTOM:
+        push(&stream.words, graph.pool.at[graph.a[node]])
         push(&stream.words, count)
     elif op == OP_TAKE:
         if graph.op[words[0]] == OP_INPUT:
@@ -456,6 +462,15 @@ cdef int reverse_node(Plan plan, int32_t node) except -1:
             contribute(plan, words[2 * k + 1], True, code + 2)
             contribute(plan, words[2 * k + 2], True, code + 4)
             extend(&stream.words, code, 6)
+    elif op == OP_CUSTOM:
+        push(&stream.words, graph.pool.at[graph.a[node]])
+        push(&stream.words, plan.adjoint[node])
+        push(&stream.words, count)
+        for k in range(count):
+            push(&stream.words, plan.slot[words[k]])
+        for k in range(count):
+            contribute(plan, words[k], True, code)
+            extend(&stream.words, code, 2)
     else:  # TAKE, WHERE
         push(&stream.words, plan.slot[words[0]])
         push(&stream.words, plan.adjoint[node])

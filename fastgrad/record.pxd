@@ -29,7 +29,9 @@ cdef list operands_of(int32_t slot)
 cdef str label_of(int32_t slot)
 cdef object number_of(int32_t slot)
 cdef dict attributes_of(object value)
-cdef int link_children(object self, tuple children, tuple factors) except -1
+cdef int link_children(
+    object self, tuple children, tuple factors, bint in_trace=*
+) except -1
 cdef object record_pooled(int op, tuple operands)
 cdef tuple all_values(object children)
 cdef tuple all_numbers(object factors, tuple children)

@@ -423,8 +423,13 @@ cdef bint has_kept_operand(int32_t slot) noexcept:
 # ---- user-made entries
 
 
-cdef int link_children(object self, tuple children, tuple factors) except -1:
-    """Move a fresh handle to an entry with operands: user-made, or in microgpt's form."""
+cdef int link_children(
+    object self, tuple children, tuple factors, bint in_trace=False
+) except -1:
+    """Move a fresh handle to an entry with operands: user-made, or in microgpt's form.
+
+    `in_trace` says that programs know the rule that it will have.
+    """
     cdef int64_t count = len(children), k
     cdef int32_t *words
     cdef int32_t old, slot
@@ -432,8 +437,9 @@ cdef int link_children(object self, tuple children, tuple factors) except -1:
     cdef double factor = 0.0
     cdef int kind = 0
     cdef bint local = factors is not None
-    for child in children:
-        guard(handle(child).slot, "a Value made by hand from")
+    if not in_trace:
+        for child in children:
+            guard(handle(child).slot, "a Value made by hand from")
     make_room(1 + count, 2 * count)
     tape.pins += 1
     try:

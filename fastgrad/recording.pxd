@@ -9,6 +9,7 @@ cdef class Recording:
     cdef readonly int64_t parameters, inputs, size  # size: of the entries
     cdef readonly object arrays  # op, a, b, val, pool, outputs, as NumPy arrays
     cdef readonly object lines   # where it was recorded, or None
+    cdef readonly tuple customs  # the operations that OP_CUSTOM entries name
     cdef uint8_t *op
     cdef int32_t *a
     cdef int32_t *b

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
+from fastgrad.custom import CustomOp
 from fastgrad.value import Value
 
 @disjoint_base
@@ -15,6 +16,7 @@ class Recording:
     pool_size: int
     arrays: tuple[Any, ...]
     lines: tuple[Any, tuple[str, ...]] | None
+    customs: tuple[CustomOp, ...]
 
     def __init__(
         self,
@@ -22,6 +24,7 @@ class Recording:
         inputs: int,
         arrays: tuple[Any, ...],
         lines: tuple[Any, tuple[str, ...]] | None = None,
+        customs: tuple[CustomOp, ...] = (),
     ) -> None: ...
     def line(self, entry: int) -> str | None: ...
     def input_numbers(self) -> Any: ...

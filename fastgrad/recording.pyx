@@ -12,8 +12,10 @@ recorded; entry k has the number parameters + k.  n-ary entries keep (first, cou
     RUN                  bias, first w, first x: a DOT whose w are parameters, side by side as its x
     DETACH, ARGMAX       x...
     TAKE, WHERE          index, x...; c, x, y
+    CUSTOM               which of the custom operations, x...
 
-Invariant: it never changes, and refers to nothing outside of itself, so it pickles as it is.
+Invariant: it never changes, and refers to nothing outside of itself but the functions of custom
+operations, so it pickles as it is.
 """
 
 import numpy
@@ -21,10 +23,12 @@ import numpy
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 
+from fastgrad.custom cimport custom_of
 from fastgrad.record cimport handle, handle_of
+from fastgrad.sweep cimport entry_rule
 from fastgrad.tape cimport (
-    INNER, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines, line_at,
-    op_words, tape,
+    INNER, OP_CUSTOM, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE, has_lines,
+    line_at, op_words, tape,
 )
 
 from fastgrad.trace import TraceError
@@ -42,14 +46,16 @@ cdef class Recording:
         int32.
     lines : tuple (ndarray, tuple of str), optional
         For each entry the place of its "file:line" in the tuple, or -1; None if none was noted.
+    customs : tuple of CustomOp
+        What the first words of CUSTOM entries are places in.
     """
 
-    def __init__(self, parameters, inputs, arrays, lines=None):
+    def __init__(self, parameters, inputs, arrays, lines=None, customs=()):
         cdef uint8_t[::1] op = arrays[0]
         cdef int32_t[::1] a = arrays[1], b = arrays[2], pool = arrays[4], outputs = arrays[5]
         cdef double[::1] val = arrays[3]
         self.parameters, self.inputs, self.arrays = parameters, inputs, arrays
-        self.lines = lines
+        self.lines, self.customs = lines, customs
         self.size, self.output_count, self.pool_size = len(op), len(outputs), len(pool)
         if self.size:
             self.op = &op[0]
@@ -59,7 +65,9 @@ cdef class Recording:
         self.outputs = &outputs[0]
 
     def __reduce__(self):
-        return Recording, (self.parameters, self.inputs, self.arrays, self.lines)
+        return Recording, (
+            self.parameters, self.inputs, self.arrays, self.lines, self.customs
+        )
 
     def line(self, entry):
         """The user's line that recorded an entry, as "file:line", or None."""
@@ -81,7 +89,9 @@ cdef class Recording:
         for k in (0, 1, 2, 4, 5):  # constants may differ
             if not numpy.array_equal(self.arrays[k], other.arrays[k]):
                 return self
-        return Recording(self.parameters, self.inputs, self.arrays, other.lines)
+        if self.customs != other.customs:
+            return self
+        return Recording(self.parameters, self.inputs, self.arrays, other.lines, self.customs)
 
 
 cdef struct Reached:  # by the outputs
@@ -89,6 +99,7 @@ cdef struct Reached:  # by the outputs
     int32_t start       # as `freeze` gets it, -1 for None
     int32_t first, end  # all parameters are from one to the other
     int64_t parameters, entries, words
+    bint captured       # for derivatives
 
 
 def freeze(first, inputs, outputs):
@@ -112,7 +123,7 @@ def freeze(first, inputs, outputs):
     TraceError
         If a captured value is no leaf, or something was made by hand.
     """
-    recording, parameters, _ = copy(first, inputs, outputs, [])
+    recording, parameters, _ = copy(first, inputs, outputs, None)
     return recording, parameters
 
 
@@ -142,7 +153,8 @@ def capture(outputs, wanted):
 cdef tuple copy(object first, list inputs, list outputs, list wanted):
     cdef int32_t end = tape.size  # finalizers may record while handles are made
     cdef Reached found = Reached(
-        <int32_t *>calloc(end, sizeof(int32_t)), -1 if first is None else first, end, 0, 0, 0, 0
+        <int32_t *>calloc(end, sizeof(int32_t)), -1 if first is None else first, end, 0, 0, 0, 0,
+        wanted is not None,
     )
     if found.ids == NULL:
         raise MemoryError(f"no memory for {end} numbers of entries")
@@ -154,7 +166,7 @@ cdef tuple copy(object first, list inputs, list outputs, list wanted):
         parameters = number_parameters(&found)
         copied = copy_entries(inputs, outputs, &found)
         (<Recording>copied).lines = lines_of(&found, end)
-        numbers = [found.ids[handle(value).slot] - 1 for value in wanted]
+        numbers = [found.ids[handle(value).slot] - 1 for value in wanted or ()]
         return copied, parameters, numpy.array(numbers, numpy.int64)
     finally:
         tape.pins -= 1
@@ -179,8 +191,10 @@ cdef int reach(list outputs, Reached *found) except -1:
         op = tape.op[slot]
         if found.ids[slot] == -2:
             raise TraceError(f"an input must be a leaf, got {handle_of(slot)!r}, a result")
-        if tape.flags[slot] & RULE or op == OP_MADE or op == OP_LOCAL:
-            raise_rule(slot)
+        if custom_of(slot) is not None:
+            found.words += 1
+        elif tape.flags[slot] & RULE or op == OP_MADE or op == OP_LOCAL:
+            raise_rule(slot, found)
         if op < OP_FIRST_POOLED:
             touch(tape.a[slot], found)
             touch(tape.b[slot], found)
@@ -198,9 +212,15 @@ cdef int reach(list outputs, Reached *found) except -1:
     return 0
 
 
-cdef int raise_rule(int32_t slot) except -1:
+cdef int raise_rule(int32_t slot, Reached *found) except -1:
+    what = "a derivative" if found.captured else "a program"
+    if entry_rule(slot) is not None:
+        raise TraceError(
+            f"{what} cannot be made of {handle_of(slot)!r}, a checkpoint's: of how that was "
+            "computed nothing is kept; build the graph without checkpoint()"
+        )
     raise TraceError(
-        f"a program cannot run the rule of {handle_of(slot)!r}, a Value made by hand: "
+        f"{what} cannot run the rule of {handle_of(slot)!r}, a Value made by hand: "
         "build it from operators and functions"
     )
 
@@ -210,8 +230,8 @@ cdef inline int touch(int32_t slot, Reached *found) except -1:
 
 
 cdef int touch_first(int32_t slot, Reached *found) except -1:
-    if slot < found.start and tape.flags[slot] & RULE:
-        raise_rule(slot)
+    if slot < found.start and tape.flags[slot] & RULE and entry_rule(slot) is None:
+        raise_rule(slot, found)
     if slot < found.start and tape.flags[slot] & INNER:
         value = handle_of(slot)
         raise TraceError(
@@ -248,6 +268,7 @@ cdef Recording copy_entries(list inputs, list outputs, Reached *found):
     cdef int32_t slot, new = 0, at = 0, k
     cdef int64_t count = found.entries
     cdef int op
+    customs = {}
     columns = {handle(value).slot: k for k, value in enumerate(inputs)}
     if len(columns) != len(inputs):
         raise ValueError("the same Value is given as input twice: make another Value")
@@ -278,13 +299,19 @@ cdef Recording copy_entries(list inputs, list outputs, Reached *found):
         else:
             copied.a[new] = at
             copied.b[new] = tape.b[slot]
+            custom = custom_of(slot)
+            if custom is not None:
+                copied.op[new] = OP_CUSTOM
+                copied.b[new] += 1
+                copied.pool[at] = customs.setdefault(custom, len(customs))
+                at += 1
             at = copy_words(slot, ids, copied, new, at)
         ids[slot] = <int32_t>found.parameters + new + 1
         new += 1
     for k in range(len(outputs)):
         copied.outputs[k] = ids[handle(outputs[k]).slot] - 1
     arrays[4] = arrays[4][:at].copy()
-    return Recording(found.parameters, len(inputs), tuple(arrays))
+    return Recording(found.parameters, len(inputs), tuple(arrays), None, tuple(customs))
 
 
 cdef tuple lines_of(Reached *found, int32_t end):

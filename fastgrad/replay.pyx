@@ -22,6 +22,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastgrad.batch cimport Batch
+from fastgrad.custom cimport Calls, call_customs
 from fastgrad.fuse cimport fuse
 from fastgrad.nodes cimport SLOTS_FIXED
 from fastgrad.optimizer cimport Optimizer
@@ -46,13 +47,18 @@ cdef extern from "kernels/program.h":
         int gradient
         int64_t bad_sample
         int32_t bad_place
+        const int32_t *(*custom)(
+            void *customs, int back, int32_t n, const int32_t *code, double *workspace,
+            int64_t lanes, int64_t samples
+        ) noexcept nogil
+        void *customs
     ctypedef struct Kernels:
         const char *name
         void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
                          double *stash) noexcept nogil
         void (*splat[6])(const Run *, double *workspace) noexcept nogil
-        void (*forward_one)(const int32_t *code, double *workspace) noexcept nogil
-        void (*reverse_one)(const int32_t *code, double *workspace) noexcept nogil
+        void (*forward_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
+        void (*reverse_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
         void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
                         const double *stash, int64_t blocks, int fresh) noexcept nogil
         void (*check_powers)() noexcept
@@ -341,7 +347,7 @@ cdef class Replay:
         elif count:
             given = theta
             copy_numbers(uniform, &given[0], count, at)
-        replay(plan, memory, batch, outputs, threads)
+        replay(plan, memory, batch, outputs, threads, Calls(self.recording.customs))
         grads = None
         if gradient:
             for k in range(batch.samples):  # from the left, as Python's sum
@@ -450,7 +456,9 @@ cdef void copy_numbers(
             to[k] = numbers[places[k]]
 
 
-cdef int replay(Plan plan, Memory memory, Batch batch, double *outputs, int threads) except -1:
+cdef int replay(
+    Plan plan, Memory memory, Batch batch, double *outputs, int threads, Calls calls
+) except -1:
     cdef Context c
     cdef int interrupted
     memset(&c, 0, sizeof(Context))
@@ -458,16 +466,23 @@ cdef int replay(Plan plan, Memory memory, Batch batch, double *outputs, int thre
     c.run.columns, c.run.strides = batch.starts, batch.strides
     c.run.samples, c.run.outputs = batch.samples, outputs
     c.run.gradient, c.run.bad_sample = plan.gradient, -1
+    c.run.custom, c.run.customs = call_customs, <void *>calls
     c.size = memory.size
     set_uniforms(plan, memory, &c)
+    if calls.failed:
+        raise calls.error
     with nogil:
-        interrupted = superblocks(plan, memory, &c, batch.samples, threads)
+        interrupted = superblocks(plan, memory, &c, batch.samples, threads, calls)
     if interrupted:
         raise pending.pop()
+    if calls.failed:
+        raise calls.error
     if c.run.bad_sample >= 0:
         raise IndexError(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
     if plan.gradient:
-        get_gradients(plan, memory)
+        get_gradients(plan, memory, &c)
+        if calls.failed:
+            raise calls.error
     return 0
 
 
@@ -484,7 +499,7 @@ cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
     """What is computed from the parameters, which are there; adjoints are 0 or begun later."""
     cdef double *uniform = memory.uniform + SLOTS_FIXED
     cdef int64_t k
-    kernels.forward_one(plan.uniform_forward.words.at, memory.uniform)
+    kernels.forward_one(&c.run, plan.uniform_forward.words.at, memory.uniform)
     for k in range(plan.packed.size):
         memory.packed[k] = uniform[plan.packed.at[k]]
     if plan.gradient and memory.size == 0:  # on one lane there is no phase two
@@ -505,12 +520,12 @@ cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
 
 
 cdef bint superblocks(
-    Plan plan, Memory memory, Context *c, int64_t samples, int threads
+    Plan plan, Memory memory, Context *c, int64_t samples, int threads, Calls calls
 ) noexcept nogil:
     """Go through the batch; returns whether a signal (Ctrl-C) has come in between."""
     cdef int64_t lanes = SIZES[memory.size], left, done = 0
     cdef int64_t operations = plan.places + plan.products()
-    while c.first < samples and c.run.bad_sample < 0:
+    while c.first < samples and c.run.bad_sample < 0 and not calls.failed:
         left = samples - c.first
         c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
         c.tail = left % lanes if left < c.blocks * lanes else 0
@@ -536,7 +551,7 @@ cdef bint signal_came() noexcept with gil:
     return False
 
 
-cdef void get_gradients(Plan plan, Memory memory) noexcept:
+cdef void get_gradients(Plan plan, Memory memory, Context *c) noexcept:
     """Bring together what phases and strands have added up, and sweep what is uniform."""
     cdef double *adjoints = memory.uniform + SLOTS_FIXED + plan.uniforms
     cdef int64_t k, strand
@@ -545,4 +560,4 @@ cdef void get_gradients(Plan plan, Memory memory) noexcept:
             adjoints[plan.sum_uniforms.at[k]] += memory.sums[strand * plan.c.sums + k]
     for k in range(plan.packed.size):
         adjoints[plan.packed.at[k]] += memory.packed_adj[k]
-    kernels.reverse_one(plan.uniform_reverse.words.at, memory.uniform)
+    kernels.reverse_one(&c.run, plan.uniform_reverse.words.at, memory.uniform)

@@ -12,14 +12,14 @@ The local rules of elementary operations are expanded from ``kernels/ops.h``.
 """
 
 from libc.math cimport floor, isfinite
-from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
 
 from fastgrad.contexts cimport CHECKED, modes
 from fastgrad.dialect cimport data_kind, grad_kind
 from fastgrad.record cimport (
-    check_power, label_of, number_from, number_of, operand_slots, raise_error,
+    check_power, handle, label_of, number_from, number_of, operand_slots, raise_error,
 )
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, ERROR_NONE, GRAD_INT, GRAD_NUMPY, INNER, OP_DOT, OP_FIRST_POOLED,
@@ -36,66 +36,127 @@ cdef extern from "Python.h":
 
 
 cdef bint marks_taken = False  # tape.mark serves one sweep at a time
+cdef uint64_t sweeps = 0  # so far
+
+
+cdef class EntryRule:
+    """A rule that is given the entry, and so need not refer to its handle: that is no cycle."""
+
+    cdef int push(self, int32_t slot, Sweep *sweep) except -1:
+        """Add the entry's contributions, and mark for the sweep what they reach.
+
+        The tape is pinned.  `sweep` is NULL if the rule is run by hand.
+        """
+        raise NotImplementedError
+
+    def _push_adjoint_of(self, value):
+        """What ``value._backward`` is."""
+        guard(handle(value).slot, "running _backward() of")
+        refuse_effect("_backward()")
+        tape.pins += 1
+        tape.sweeps += 1
+        try:
+            self.push(handle(value).slot, NULL)
+        finally:
+            tape.pins -= 1
+            tape.sweeps -= 1
+
+
+cdef EntryRule entry_rule(int32_t slot):
+    """The rule of an entry, if it is one of those."""
+    cdef Handle *owner = tape.owner[slot]
+    if not tape.flags[slot] & RULE or owner == NULL or owner.links == NULL:
+        return None
+    rule = (<tuple>owner.links)[0]
+    return <EntryRule>rule if isinstance(rule, EntryRule) else None
 
 
 cdef int reverse(int32_t root) except -1:
     """Seed `root` with 1 and add every reached entry's contributions to its operands."""
-    cdef uint8_t *own = NULL
+    cdef Marks marks = Marks(NULL, 0)
+    cdef Sweep sweep
     cdef bint shares = not marks_taken
-    global marks_taken
+    global marks_taken, sweeps
     guard(root, "backward() of")
     refuse_effect("backward()")
     if not shares:
-        own = <uint8_t *>calloc(root + 1, 1)
-        if own == NULL:
-            raise MemoryError(f"no memory for a nested backward pass: {root + 1} bytes of marks")
+        reserve_marks(&marks, root + 1)
     tape.adj[root] = 1.0
     tape.flags[root] &= ~(GRAD_INT | (tape.numpy & GRAD_NUMPY))
     tape.flags[root] |= tape.dialect.seed
     if not tape.flags[root] & INNER:
-        free(own)
+        free(marks.own)
         return 0
     marks_taken = True
+    sweeps += 1
+    sweep = Sweep(&marks, NULL, 0, 0, sweeps, tape.contexts and modes() & CHECKED != 0, Run(-1, 0))
     tape.pins += 1
+    tape.sweeps += 1
     try:
-        walk(root, own, tape.contexts and modes() & CHECKED != 0)
+        mark_entry(root, &sweep)
+        walk(root, &sweep)
     finally:
         tape.pins -= 1
-        free(own)
+        tape.sweeps -= 1
+        free(marks.own)
         if shares:
             marks_taken = False
     return 0
 
 
-cdef int walk(int32_t root, uint8_t *own, bint checked) except -1:
-    """Visit the entries that the root reaches, highest slot first."""
-    cdef uint8_t *mark = tape.mark if own == NULL else own
-    cdef int32_t slot = root, stale
-    cdef int64_t waiting = 1
-    cdef Run last_run = Run(-1, 0)
-    mark[root] = 1
+cdef int reserve_marks(Marks *marks, int64_t entries) except -1:
+    """Let a sweep that does not use the tape's marks have its own for so many entries."""
+    cdef uint8_t *moved
+    if entries <= marks.room:
+        return 0
+    moved = <uint8_t *>realloc(marks.own, entries)
+    if moved == NULL:
+        raise MemoryError(f"no memory for a nested backward pass: {entries} bytes of marks")
+    memset(moved + marks.room, 0, entries - marks.room)
+    marks.own, marks.room = moved, entries
+    return 0
+
+
+cdef inline uint8_t *marks_of(const Sweep *sweep) noexcept:
+    """Where the marks are now: they move when the tape grows."""
+    return tape.mark if sweep.marks.own == NULL else sweep.marks.own
+
+
+cdef int walk(int32_t slot, Sweep *sweep) except -1:
+    """Visit the marked entries from `slot` down to the sweep's floor, highest slot first."""
+    cdef int32_t stale
+    cdef EntryRule rule
     try:
         while True:
-            stale = root + 1 if checked or tape.numpy else tape.stale_below
-            slot = descend(slot, mark, &waiting, stale)
+            stale = slot + 1 if sweep.checked or tape.numpy else tape.stale_below
+            slot = descend(slot, sweep, stale)
             if slot < 0:
                 return 0
-            waiting += mark_operands(slot, mark, &last_run)
-            if checked:
+            # Python code that runs in a rule may record, and so move the arrays.
+            rule = entry_rule(slot)
+            if rule is not None:
+                call_entry_rule(rule, slot, sweep)
+                continue
+            mark_operands(slot, sweep)
+            if sweep.checked:
                 push_checked(slot, True)
             elif tape.flags[slot] & RULE:
                 call_rule(slot)
             else:
                 push(slot)
-            # Python code that ran meanwhile may have recorded, and so moved the arrays.
-            mark = tape.mark if own == NULL else own
     except BaseException:
-        clear_marks(tape.mark if own == NULL else own, slot, waiting)
+        clear_marks(slot, sweep)
         raise
 
 
-cdef int32_t descend(
-    int32_t slot, uint8_t *mark, int64_t *waiting_, int32_t stale
+cdef inline int32_t descend(int32_t slot, Sweep *sweep, int32_t stale) noexcept:
+    if sweep.outer == NULL:
+        return visit(slot, sweep, stale, False)
+    return visit(slot, sweep, stale, True)
+
+
+cdef inline int32_t visit(
+    int32_t slot, Sweep *sweep, int32_t stale, bint has_floor
 ) noexcept:
     """The sweep's inner loop: visit marked entries from `slot` down, marking their operands.
 
@@ -108,7 +169,8 @@ cdef int32_t descend(
     cdef const int32_t *b = tape.b
     cdef const uint8_t *op = tape.op
     cdef uint8_t *flags = tape.flags
-    cdef int64_t waiting = waiting_[0]
+    cdef uint8_t *mark = marks_of(sweep)
+    cdef int64_t waiting = sweep.waiting
     cdef int32_t left, right
     while waiting:
         if mark[slot]:
@@ -116,14 +178,21 @@ cdef int32_t descend(
             waiting -= 1
             if (flags[slot] & RULE or op[slot] > OP_LAST_LIGHT
                     or slot < stale):
-                waiting_[0] = waiting
+                sweep.waiting = waiting
                 return slot
             # In locals, because to the C compiler a store to flags might change any array.
             left, right = a[slot], b[slot]
-            waiting += mark_one(left, flags, mark)
-            waiting += mark_one(right, flags, mark)
+            if has_floor and left < sweep.floor:
+                mark_entry(left, sweep)
+            else:
+                waiting += mark_one(left, flags, mark)
+            if has_floor and right < sweep.floor:
+                mark_entry(right, sweep)
+            else:
+                waiting += mark_one(right, flags, mark)
             op_push_light(op[slot], val, adj, flags, left, right, slot)
         slot -= 1
+    sweep.waiting = 0
     return -1
 
 
@@ -134,46 +203,59 @@ cdef inline int mark_one(int32_t slot, const uint8_t *flags, uint8_t *mark) noex
     return before != after
 
 
-cdef int64_t mark_operands(int32_t slot, uint8_t *mark, Run *last_run) noexcept:
-    """Mark an entry's operands; returns how many were not marked already.
+cdef void mark_entry(int32_t slot, Sweep *sweep) noexcept:
+    """Mark an entry for the sweep that will visit it."""
+    while slot < sweep.floor:
+        sweep = sweep.outer
+    sweep.waiting += mark_one(slot, tape.flags, marks_of(sweep))
+
+
+cdef int mark_operands(int32_t slot, Sweep *sweep) except -1:
+    """Mark an entry's operands.
 
     `last_run` remembers the last fused input: the neurons of a layer share it, and while one of
     them is visited none of its entries has been.
     """
     cdef int32_t count = tape.b[slot]
     cdef int32_t *words = tape.pool + tape.a[slot]
-    cdef int64_t k, marked = 0
+    cdef int64_t k
     if tape.op[slot] < OP_FIRST_POOLED:
-        return (mark_one(tape.a[slot], tape.flags, mark)
-                + mark_one(tape.b[slot], tape.flags, mark))
-    if tape.op[slot] == OP_RUN:
-        marked = mark_one(words[0], tape.flags, mark) + mark_run(words[1], count, mark)
-        if words[2] != last_run.first or count != last_run.count:
-            last_run[0] = Run(words[2], count)
-            marked += mark_run(words[2], count, mark)
-        return marked
-    for k in range(op_words(tape.op[slot], count)):
-        marked += mark_one(words[k], tape.flags, mark)
-    return marked
+        mark_entry(tape.a[slot], sweep)
+        mark_entry(tape.b[slot], sweep)
+    elif tape.op[slot] == OP_RUN:
+        mark_entry(words[0], sweep)
+        mark_run(words[1], count, sweep)
+        if words[2] != sweep.last_run.first or count != sweep.last_run.count:
+            sweep.last_run = Run(words[2], count)
+            mark_run(words[2], count, sweep)
+    else:
+        for k in range(op_words(tape.op[slot], count)):
+            mark_entry(words[k], sweep)
+    return 0
 
 
-cdef int64_t mark_run(int32_t first, int64_t count, uint8_t *mark) noexcept:
+cdef void mark_run(int32_t first, int32_t count, Sweep *sweep) noexcept:
     cdef const uint8_t *flags = tape.flags + first
     cdef uint8_t any_flag = 0
-    cdef int64_t k, marked = 0
+    cdef int32_t k
     for k in range(count):
         any_flag |= flags[k]
-    if any_flag & INNER:
+    if not any_flag & INNER:
+        return
+    if first < sweep.floor:
         for k in range(count):
-            marked += mark_one(<int32_t>k, flags, mark + first)
-    return marked
+            mark_entry(first + k, sweep)
+    else:
+        for k in range(count):
+            sweep.waiting += mark_one(k, flags, marks_of(sweep) + first)
 
 
-cdef void clear_marks(uint8_t *mark, int32_t slot, int64_t waiting) noexcept:
+cdef void clear_marks(int32_t slot, Sweep *sweep) noexcept:
     """After an error: the entries still waiting are all below `slot`."""
-    while waiting:
+    cdef uint8_t *mark = marks_of(sweep)
+    while sweep.waiting:
         slot -= 1
-        waiting -= mark[slot] != 0
+        sweep.waiting -= mark[slot] != 0
         mark[slot] = 0
 
 
@@ -194,13 +276,18 @@ cdef int push_alone(int32_t slot) except -1:
 cdef int push_checked(int32_t slot, bint by_user) except -1:
     """Run a rule, the user-made one if there is one and `by_user`, and look at what it added."""
     cdef int32_t operand
-    operands = operand_slots(slot)
-    before = [tape.adj[operand] for operand in operands]
+    before = [tape.adj[operand] for operand in operand_slots(slot)]
     if by_user and tape.flags[slot] & RULE:
         call_rule(slot)
     else:
         push(slot)
-    for place, operand in enumerate(operands):
+    return check_adjoints(slot, before)
+
+
+cdef int check_adjoints(int32_t slot, list before) except -1:
+    """Raise if an operand's adjoint is nan or inf; `before` are theirs before the rule has run."""
+    cdef int32_t operand
+    for place, operand in enumerate(operand_slots(slot)):
         if not isfinite(tape.adj[operand]):
             raise_adjoint(slot, place, tape.adj[operand], before[place])
     return 0
@@ -273,6 +360,16 @@ cdef int push_as_recorded(int32_t slot) except -1:
         tape.adj[slots[k]] = adj[k]
         tape.flags[slots[k]] &= ~(GRAD_INT | (tape.numpy & GRAD_NUMPY))
         tape.flags[slots[k]] |= flags[k] & (GRAD_INT | (tape.numpy & GRAD_NUMPY))
+    return 0
+
+
+cdef int call_entry_rule(EntryRule rule, int32_t slot, Sweep *sweep) except -1:
+    if Py_EnterRecursiveCall(" in a rule"):
+        return -1
+    try:
+        rule.push(slot, sweep)
+    finally:
+        Py_LeaveRecursiveCall()
     return 0
 
 

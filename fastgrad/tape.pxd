@@ -45,6 +45,7 @@ cdef extern from "kernels/ops.h":
         OP_ARGMAX
         OP_TAKE
         OP_WHERE
+        OP_CUSTOM
         OP_DOT
         OP_RUN
     ctypedef struct OpRow:
@@ -123,6 +124,7 @@ cdef extern from "kernels/tape.h":
         int32_t counted
         uint64_t collections
         int pins
+        int sweeps
         int contexts
         int tracing
         Dialect dialect
@@ -146,6 +148,7 @@ cdef Tape tape
 
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
+cdef bint rewind(int32_t start) noexcept
 cdef double *partial_sums(int32_t slot) except NULL
 cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) except -1
 cdef int set_line(int32_t slot, str line) except -1

@@ -255,6 +255,30 @@ cdef void shrink() noexcept:
         pass  # the larger arrays are still good
 
 
+cdef bint rewind(int32_t start) noexcept:
+    """Take back the entries from `start` on, but for those up to the last that a handle holds.
+
+    Returns whether all are gone.  None are while somebody but sweeps holds slots.
+    """
+    cdef int32_t end = tape.size, slot
+    if tape.pins != tape.sweeps:
+        return end <= start
+    while end > start and tape.owner[end - 1] == NULL:
+        end -= 1
+    if end == tape.size:
+        return end <= start
+    earn_credit()
+    for slot in range(tape.size - 1, end - 1, -1):
+        if tape.op[slot] >= OP_FIRST_POOLED and tape.b[slot]:
+            tape.pool_size = tape.a[slot]
+    slot = tape.size
+    tape.size = tape.counted = end
+    tape.survivors = min(tape.survivors, end)
+    forget_from(end, slot)
+    set_limit()
+    return end <= start
+
+
 cdef void earn_credit() noexcept:
     tape.credit += CREDIT_OF_ENTRY * (<int64_t>tape.size - tape.counted)
     tape.credit += CREDIT_OF_DEATH * tape.deaths
@@ -367,6 +391,28 @@ cdef void put_back(
                 if slot >= 0:
                     new[slot] = kept
         forget_edits(first_dead, moved, before)
+    finally:
+        tape.pins -= 1
+        PyErr_Restore(error[0], error[1], error[2])
+
+
+cdef void forget_from(int32_t end, int32_t before) noexcept:
+    """Drop what the tables have of the entries from `end` to `before`, which are gone."""
+    cdef PyObject *error[3]
+    cdef int32_t slot
+    if not attic and not echoes and not edits and not lines:
+        return
+    PyErr_Fetch(&error[0], &error[1], &error[2])
+    tape.pins += 1
+    try:
+        for table in (attic, echoes, edits, lines):
+            if table:
+                for slot in range(end, before):
+                    table.pop(slot, None)
+        # What changed while they were recorded has changed before the next entry.
+        for slot, known in edits.items():
+            edits[slot] = [(min(size, end), value, kind) for size, value, kind in known]
+        tape.stale_below = min(tape.stale_below, end)
     finally:
         tape.pins -= 1
         PyErr_Restore(error[0], error[1], error[2])

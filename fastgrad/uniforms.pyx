@@ -13,7 +13,7 @@ from fastgrad.nodes cimport (
 )
 from fastgrad.order cimport is_elementary, which_wanted
 from fastgrad.plan cimport Dense
-from fastgrad.tape cimport OP_FIRST_POOLED, OP_LEAF
+from fastgrad.tape cimport OP_CUSTOM, OP_FIRST_POOLED, OP_LEAF
 from fastgrad.words cimport Stream, Words, begin, end, push
 
 
@@ -63,7 +63,10 @@ cdef int uniform_node(Fused graph, int32_t node, Stream *stream, bint back) exce
             push_adjoint(graph, stream, words[0])
             push_adjoint(graph, stream, y)
         return 0
-    begin(stream, 4 * op if back else op)  # a DOT
+    begin(stream, 4 * op if back else op)
+    if op == OP_CUSTOM:
+        return uniform_custom(graph, node, stream, back)
+    # a DOT
     push(&stream.words, z + graph.uniforms if back else z)
     if back:
         push(&stream.words, graph.b[node])
@@ -77,6 +80,24 @@ cdef int uniform_node(Fused graph, int32_t node, Stream *stream, bint back) exce
         if back:
             push_adjoint(graph, stream, words[k])
             push_adjoint(graph, stream, words[k + 1])
+    return 0
+
+
+cdef int uniform_custom(Fused graph, int32_t node, Stream *stream, bint back) except -1:
+    cdef const int32_t *words = NULL
+    cdef int32_t count = 0, k, z = uniform_slot(graph, node)
+    operands(graph, node, &words, &count)
+    if not back:
+        push(&stream.words, z)
+    push(&stream.words, graph.pool.at[graph.a[node]])
+    if back:
+        push(&stream.words, z + graph.uniforms)
+    push(&stream.words, count)
+    for k in range(count):
+        push(&stream.words, uniform_slot(graph, words[k]))
+    if back:
+        for k in range(count):
+            push_adjoint(graph, stream, words[k])
     return 0
 
 

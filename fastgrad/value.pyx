@@ -14,6 +14,7 @@ from cpython.object cimport (
 from libc.stdint cimport int32_t
 
 import copyreg
+from functools import partial
 
 from fastgrad.dialect cimport failure_hook, grad_kind
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
@@ -21,7 +22,7 @@ from fastgrad.record cimport (
     all_numbers, all_values, attributes_of, describe, handle, is_value, link_children, number_from,
     number_of, operands_of, read_number, record, record_pooled, set_rule, unusual_made,
 )
-from fastgrad.sweep cimport partials, push_alone, reverse
+from fastgrad.sweep cimport EntryRule, entry_rule, partials, push_alone, reverse
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU,
     OP_LEAKY_RELU,
@@ -252,6 +253,9 @@ cdef class Value:
     @property
     def _backward(self):
         """callable: runs this entry's local rule once; assigning replaces the rule."""
+        cdef EntryRule rule = entry_rule(handle(self).slot)
+        if rule is not None:
+            return partial(rule._push_adjoint_of, self)
         if tape.flags[handle(self).slot] & RULE and handle(self).links != NULL:
             return (<tuple>handle(self).links)[0]
         return self._push_adjoint  # what a rule that wraps it may call too

@@ -209,8 +209,9 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
 #endif
 }
 
-static void LANED(forward)(Run *run, const int32_t *code, double *workspace, double *stash,
-                           int64_t first, int64_t samples)
+/* Returns 0 if a custom operation has raised an error. */
+static int LANED(forward)(Run *run, const int32_t *code, double *workspace, double *stash,
+                          int64_t first, int64_t samples)
 {
     for (;;) {
         const int op = code[0];
@@ -239,7 +240,11 @@ static void LANED(forward)(Run *run, const int32_t *code, double *workspace, dou
                 EACH_LANE to[l] = c[l] != 0 ? x[l] : y[l];
             }
             break;
-        default: return; /* OP_END */
+        case OP_CUSTOM:
+            code = run->custom(run->customs, 0, n, code, workspace, LANES, samples);
+            if (!code) return 0;
+            break;
+        default: return 1; /* OP_END */
         }
     }
 }
@@ -470,6 +475,10 @@ static void LANED(reverse)(const Run *run, const int32_t *code, double *workspac
         case 4 * OP_SUM:
             for (; n; n--, code += 2) sums[code[0]] += LANED(add_lanes)(AT(code[1]), samples);
             break;
+        case 4 * OP_CUSTOM:
+            code = run->custom(run->customs, 1, n, code, workspace, LANES, samples);
+            if (!code) return;
+            break;
         default: return;
         }
     }
@@ -496,7 +505,7 @@ static void LANED(block)(Run *run, double *workspace, int64_t first, int64_t sam
     const Plan *const plan = run->plan;
     for (int32_t k = 0; k < plan->input_count; k++)
         LANED(input)(run, plan->inputs[2 * k + 1], AT(plan->inputs[2 * k]), first, samples);
-    LANED(forward)(run, plan->forward, workspace, stash, first, samples);
+    if (!LANED(forward)(run, plan->forward, workspace, stash, first, samples)) return;
     for (int32_t k = 0; k < plan->output_count; k++)
         for (int l = 0; l < samples; l++)
             run->outputs[(first + l) * plan->output_count + k] = AT(plan->outputs[k])[l];

@@ -233,6 +233,7 @@ static inline double gelu_dxx(double x)
  *   OP_MADE   user-made: child...
  *   OP_LOCAL  microgpt's form: (child, hidden constant with its local gradient)...
  *   OP_DETACH, OP_ARGMAX, OP_TAKE, OP_WHERE   of a traced program: x; x...; index, x...; c, x, y
+ *   OP_CUSTOM of a recording only: which one, x...
  *   OP_DOT    bias + sum of w * x: bias, (w, x)...
  *   OP_RUN    the same where the w and the x each lie in consecutive slots: bias, first w, first x
  */
@@ -246,6 +247,7 @@ enum {
 #undef OP
     OP_MADE, OP_LOCAL,
     OP_DETACH, OP_ARGMAX, OP_TAKE, OP_WHERE, /* recorded only where a trace's inputs decide */
+    OP_CUSTOM, /* on the tape an OP_MADE whose rule is a custom operation */
     OP_DOT, OP_RUN
 };
 #define OP_FIRST_POOLED OP_MADE
@@ -283,6 +285,7 @@ static const OpRow op_rows[] = {
     {"ARGMAX", "argmax", 0, 0, {0, 0, 0, 0}},
     {"TAKE", "take", 0, 0, {0, 0, 0, 0}},
     {"WHERE", "where", 0, 0, {0, 0, 0, 0}},
+    {"CUSTOM", "custom", 0, 0, {0, 0, 0, 0}},
     {"DOT", "dot", 0, 0, {0, 0, 0, 0}},
     {"RUN", "dot", 0, 0, {0, 0, 0, 0}},
 };

@@ -31,6 +31,8 @@ enum { SLOT_ZERO, SLOT_TRASH, SLOTS_FIXED };
  *   OP_PICK    z, index, count, uniform...            reverse: index, g, count, sum...
  *   OP_WHERE   z, c, x, y                             reverse: c, g, (from, to), (from, to)
  *   OP_ARGMAX  z, count, x...
+ *   OP_CUSTOM  z, which, count, x...                  reverse: which, g, count, x...,
+ *                                                     then (from, to)...
  *   OP_DOT     z, bias, count, (w, x)...              reverse: g, count, bias (from, to),
  *                                                     then (w, x, (from, to), (from, to))...
  *   OP_SUM     reverse only: sum, slot: adds the lanes of a uniform's adjoint to a strand's sum
@@ -78,6 +80,11 @@ typedef struct Run {
     int64_t bad_sample;             /* the first with an index that is none; else -1 */
     int32_t bad_place;              /* where in the forward code it is used */
     int bad_lock;
+    /* Runs n places of OP_CUSTOM, for the first `samples` of the lanes; returns where the code goes
+     * on, or NULL after an error, of which `customs` knows.  Takes the GIL. */
+    const int32_t *(*custom)(void *customs, int back, int32_t n, const int32_t *code,
+                             double *workspace, int64_t lanes, int64_t samples);
+    void *customs;
 } Run;
 
 /* Places of the lowest and the highest bit that is set, if one is. */
@@ -126,8 +133,8 @@ typedef struct Kernels {
     void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
                      double *stash);
     void (*splat[6])(const Run *, double *workspace);
-    void (*forward_one)(const int32_t *code, double *workspace);
-    void (*reverse_one)(const int32_t *code, double *workspace);
+    void (*forward_one)(Run *, const int32_t *code, double *workspace);
+    void (*reverse_one)(Run *, const int32_t *code, double *workspace);
     void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,
                     const double *stash, int64_t blocks, int fresh);
     void (*check_powers)(void);

@@ -69,16 +69,14 @@ static int32_t side_by_side(const Run *run, const int32_t *columns, int32_t coun
 #undef LANES
 #undef LANED
 
-static void forward_one(const int32_t *code, double *workspace)
+static void forward_one(Run *run, const int32_t *code, double *workspace)
 {
-    Run run = {0};
-    forward_1(&run, code, workspace, NULL, 0, 1);
+    forward_1(run, code, workspace, NULL, 0, 1);
 }
 
-static void reverse_one(const int32_t *code, double *workspace)
+static void reverse_one(Run *run, const int32_t *code, double *workspace)
 {
-    Run run = {0};
-    reverse_1(&run, code, workspace, NULL, 1, NULL);
+    reverse_1(run, code, workspace, NULL, 1, NULL);
 }
 
 /* Adjoints of the weights of the inputs [from, to), added up over the stashes of `blocks`. */

@@ -72,6 +72,7 @@ typedef struct Tape {
     int32_t counted;         /* ... entries above this, not yet counted */
     uint64_t collections;    /* so that cached slots know when they are old */
     int pins;                /* somebody holds slots (a sweep, say): entries must not move */
+    int sweeps;              /* pins of sweeps, which hold no slots above their roots */
     int contexts;            /* no_grad, detect_anomaly, ... open in any thread (contexts.pyx) */
     int tracing;             /* 1: a program is being traced (trace.pyx), 2: with its lines */
     PyTypeObject *type;      /* Value */
