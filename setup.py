@@ -1,11 +1,15 @@
 """The extensions of fastgrad; FASTGRAD_DEBUG=1 builds them with checks and symbols."""
 
+import gzip
 import os
 import sys
+import tarfile
+import time
 from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.sdist import sdist
 
 DEBUG = os.environ.get("FASTGRAD_DEBUG") == "1"
 # Results must equal micrograd's to the last bit: no contraction to fused multiply-add, and pow
@@ -36,7 +40,33 @@ directives |= {"language_level": 3, "wraparound": False}
 # Methods check their self, and tell their signature.
 directives |= {"binding": False, "embedsignature": True, "embedsignature.format": "clinic"}
 directives |= {"auto_pickle": False}  # slots mean nothing in another process
+directives |= {"freethreading_compatible": False}  # the GIL guards the tape: it stays on
+
+
+class PlainSdist(sdist):
+    """Of the same files the same bytes, whoever has them where: setuptools cannot do it yet."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, **owner):
+        made = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def plain(member):
+            member.mtime, member.mode = made, 0o755 if member.isdir() else 0o644
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            return member
+
+        path = f"{base_name}.tar.gz"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with (
+            gzip.GzipFile(path, "wb", mtime=made) as file,
+            tarfile.open(fileobj=file, mode="w") as archive,
+        ):
+            archive.add(base_dir, filter=plain)
+        return path
+
+
 if __name__ == "__main__":  # cythonize's processes import this file
     jobs = {"nthreads": os.cpu_count(), "build_dir": "build"}
     modules = cythonize(extensions, compiler_directives=directives, **jobs)
-    setup(ext_modules=modules, options={"build_ext": {"parallel": True}})
+    commands = {"sdist": PlainSdist}
+    setup(ext_modules=modules, cmdclass=commands, options={"build_ext": {"parallel": True}})

@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import random
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 
@@ -141,6 +144,15 @@ def overlapping(data):
     return data[:end] + more + data[end:]
 
 
+def encrypted(data):
+    """The members are said to need a password."""
+    for kind, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = -1
+        while (at := data.find(kind, at + 1)) >= 0:
+            data = edited(data, at + flags, b"\1")
+    return data
+
+
 def hostile(data, rng):
     """Files whose checksum is right."""
     return rng.choice(HOSTILE)[0]
@@ -161,6 +173,7 @@ HOSTILE = [
     (of_one(member((1,), bytes(8)), edit=large_in_directory), "members larger than the file"),
     (of_one(member((1,), bytes(8)), edit=lambda d: d.replace(b"\0" * 8, b"\1" * 8)), "Bad"),
     (of_one(member((50_000,), bytes(400_000)), edit=overlapping), "members larger than the file"),
+    (of_one(member((1,), bytes(8)), edit=encrypted), "is encrypted, password required"),
     (archive({f"{k}": b"" for k in range(25_000)}), "its directory is too long"),
     (archive({saving.HEAD: b" " * (1 << 20) + b"[]"}), "first, of at most 1048576 bytes"),
     (archive({saving.HEAD: b"[" * 100_000}), "RecursionError"),
@@ -181,6 +194,75 @@ def test_hostile_files(path, data, text):
     said, peak = rejected(path, text)
     assert said.startswith(f"{path} is damaged, or made by hand: ")
     assert peak < 2 * len(data) + 1_000_000
+
+
+NAMES = ["../x", "/tmp/x", "..\\x", "C:x", "fastgrad/__init__.py", "x\n"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_are_paths(path, name):
+    """They are but names: nothing is unpacked."""
+    head = f'{{"$array": {json.dumps(name)}}}'.encode()
+    path.write_bytes(archive({saving.HEAD: head, f"{name}.npy": member((1,), bytes(8))}))
+    assert fastgrad.load(path).tolist() == [0]
+    assert os.listdir(path.parent) == [path.name]
+
+
+AUDITED = """
+import os, pickle, sys, tokenize, traceback
+import fastgrad
+
+def watch(event, arguments):
+    if watching:
+        seen.append((event, arguments))
+
+watching, seen = False, []
+whole, *others = sys.argv[1:]
+fastgrad.load(whole)  # and what it imports
+try:
+    fastgrad.load(others[0])
+except ValueError as error:
+    traceback.format_exception(error)
+sys.addaudithook(watch)
+loaded = 0
+for path in others:
+    watching = True
+    try:
+        fastgrad.load(path)
+        loaded += 1
+    except ValueError:
+        pass
+    watching = False
+print(loaded, "of", len(others))
+assert {event for event, _ in seen} == {"open", "compile"}, seen
+for event, (what, how, *flags) in seen:
+    if event == "open":
+        assert not flags[0] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT), what
+    else:  # NumPy parses an array's header so, and does not run it
+        assert how == "<unknown>", what
+watching = True
+pickle.loads(pickle.dumps(fastgrad.load))
+assert seen[-1][0] == "pickle.find_class"  # it would have been seen
+"""
+
+
+def test_loading_only_reads(path, whole):
+    """The interpreter tells its audit hooks of each file, pickled name, import and code it runs."""
+    rng = random.Random(2026)
+    made = [data for data, _ in HOSTILE] + [pickled(whole, rng) for _ in range(100)]
+    paths = [path.parent / f"{k}.npz" for k in range(len(made))]
+    for one, data in zip(paths, made):
+        one.write_bytes(data)
+    before = sorted(os.listdir(path.parent))
+    ended = subprocess.run(
+        [sys.executable, "-c", AUDITED, path, *paths],
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert not ended.returncode, ended.stderr
+    assert ended.stdout == f"0 of {len(made)}\n"
+    assert sorted(os.listdir(path.parent)) == before
 
 
 FOREIGN = (
