@@ -41,6 +41,18 @@ BINARY = {
     "mse": functional.mse,
     "squares": lambda a, b: a * a + b * b,
 }
+ordinary = st.one_of(st.integers(-6, 6), st.floats(-4, 4), st.booleans())
+awkward = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, 1e5, math.inf, -math.inf, math.nan])
+from_numpy = st.one_of(
+    st.floats(0.25, 4).map(np.float64),
+    st.floats(-4, -0.25, width=32).map(np.float32),
+    st.integers(1, 9).map(np.int64),
+    st.integers(-9, -1).map(np.int32),
+)
+MIXED_NUMBERS = st.one_of(ordinary, ordinary, awkward, from_numpy)
+EXPONENTS = st.sampled_from(
+    [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 0.0, 1.0, 2.0, -1.0, True, np.float64(2), np.float64(0.5)]
+)
 NUMBERS = (2.0, -1.0, 0.5, 3.0, 2, -1, 3, 1, 0, -2.0, 1.5, -0.5, 0.1, 7.25)
 WITH_NUMBER = {
     "v+c": lambda v, c: v + c,
