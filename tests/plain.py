@@ -38,7 +38,7 @@ class Plain(engine.Value):
 
     def __init__(self, data, _children=(), _op="", label=""):
         local_grads = () if isinstance(_op, str) else tuple(_op)
-        super().__init__(checked(data), tuple(_children), "" if local_grads else _op)
+        super().__init__(checked(data), tuple(_children), _op if isinstance(_op, str) else "")
         self._children = tuple(_children)
         self.label = label
         self.order = next(Plain.made)

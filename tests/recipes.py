@@ -90,6 +90,13 @@ CHAINS = {  # as people spell a neuron's sum
 }
 
 
+LAYERS = ("layer", "linear", "wide")
+
+
+def width_of(kind, c):
+    return 30 + c if kind == "wide" else 2 + c % 4
+
+
 class Recipe(NamedTuple):
     """Steps on `inputs` numbers and an index, and on parameters."""
 
@@ -104,11 +111,11 @@ class Recipe(NamedTuple):
         layers = {}
         random.seed(len(self.steps))
         for kind, _, b, c, _ in self.steps:
-            if kind in ("layer", "linear"):  # the same one may come again
-                layer = nn.Layer(2 + c % 4, 1 + b % 5, nonlin=kind == "layer")
+            if kind in LAYERS:  # the same one may come again
+                layer = nn.Layer(width_of(kind, c), 1 + b % 5, nonlin=kind == "layer")
                 for neuron in layer.neurons * (kind == "linear"):
                     neuron.b.data = 0.0  # an int of its own would make it a step of INTS
-                layers.setdefault((kind, c % 4, b % 5), layer)
+                layers.setdefault((kind, width_of(kind, c), b % 5), layer)
         for layer in layers.values():
             parameters.extend(layer.parameters())
 
@@ -144,8 +151,9 @@ class Recipe(NamedTuple):
                     made = [functional.take(some, functional.argmax(some[::-1]))]
                 elif kind == "target":
                     made = [functional.cross_entropy(row(a, CLASSES), i)]
-                elif kind in ("layer", "linear"):
-                    out = layers[kind, c % 4, b % 5](some)
+                elif kind in LAYERS:
+                    width = width_of(kind, c)
+                    out = layers[kind, width, b % 5](row(a, width))
                     made = out if isinstance(out, list) else [out]
                 pool.extend(made)
             return pool[-self.outputs :]
