@@ -399,7 +399,7 @@ cdef list partials(int32_t slot):
     for k in range(3):
         val[k] = tape.val[slots[k]]
         flags[k] = data_kind(slots[k]) | GRAD_INT
-        adj[k] = k == 2
+        adj[k] = 1.0 if k == 2 else -0.0  # to which a zero can be added with its sign
     error = op_push(op, val, adj, flags, 0, 1, 2, False)
     if error != ERROR_NONE:
         raise_error(op, slots[0], slots[1], error, True)

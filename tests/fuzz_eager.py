@@ -222,7 +222,7 @@ class Script:
         x.data = number
 
     def name(self, x, number):
-        x.label = f"in a rule {number}"
+        x.label = f"by a rule in call {self.calls}"
 
     def drop(self, x, number):
         self.alone(lambda: self.machine.pairs and self.machine.pairs.pop(0))

@@ -352,7 +352,8 @@ def cross_entropy(logits, i):
 
 
 def negated(values):
-    return [-x if isinstance(x, Plain) else Plain(-x) for x in values]
+    minus_one = Plain(-1)
+    return [x * minus_one if isinstance(x, Plain) else Plain(-x) for x in values]
 
 
 def of_pairs(term, outputs, targets):
@@ -367,7 +368,8 @@ def mse(outputs, targets):
 
 
 def hinge(outputs, targets):
-    return of_pairs(lambda y, minus_t: (minus_t * y + 1).relu(), outputs, targets)
+    one = Plain(1)
+    return of_pairs(lambda y, minus_t: (minus_t * y + one).relu(), outputs, targets)
 
 
 def rmsnorm(values, eps=1e-5):
