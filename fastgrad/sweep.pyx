@@ -482,7 +482,7 @@ cdef list partials(int32_t slot):
     cdef double val[3]
     cdef double adj[3]
     cdef uint8_t flags[3]
-    cdef int op = tape.op[slot]
+    cdef int error, op = tape.op[slot]
     cdef int32_t k, count = tape.b[slot], first = tape.a[slot]
     cdef int32_t[3] slots = [tape.a[slot], tape.b[slot], slot]
     if not tape.flags[slot] & INNER or (op >= OP_FIRST_POOLED and op != OP_LOCAL):
@@ -496,8 +496,11 @@ cdef list partials(int32_t slot):
     for k in range(3):
         val[k] = tape.val[slots[k]]
         flags[k] = data_kind(slots[k]) | GRAD_INT
-        adj[k] = k == 2
-    op_push(op, val, adj, flags, 0, 1, 2, False)
+        adj[k] = 1.0 if k == 2 else -0.0  # to which a zero can be added with its sign
+    error = op_push(op, val, adj, flags, 0, 1, 2, False)
+    if error != ERROR_NONE:
+        raise_error(op, slots[0], slots[1], error, True)
+        op_push(op, val, adj, flags, 0, 1, 2, True)
     if tape.numpy:
         op_push_numpy(op, flags, 0, 1, 2, tape.dialect.relu)
     return [

@@ -231,7 +231,10 @@ cdef class Value:
 
     @property
     def _local_grads(self):
-        """tuple of numbers: the partial derivative with respect to each of ``_children``."""
+        """tuple of numbers: the partial derivative with respect to each of ``_children``.
+
+        Raises what `backward` raises where it is not defined.
+        """
         guard(handle(self).slot, "reading ._local_grads of")
         return tuple(partials(handle(self).slot))
 

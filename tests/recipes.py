@@ -41,6 +41,18 @@ BINARY = {
     "mse": functional.mse,
     "squares": lambda a, b: a * a + b * b,
 }
+ordinary = st.one_of(st.integers(-6, 6), st.floats(-4, 4), st.booleans())
+awkward = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, 1e5, math.inf, -math.inf, math.nan])
+from_numpy = st.one_of(
+    st.floats(0.25, 4).map(np.float64),
+    st.floats(-4, -0.25, width=32).map(np.float32),
+    st.integers(1, 9).map(np.int64),
+    st.integers(-9, -1).map(np.int32),
+)
+MIXED_NUMBERS = st.one_of(ordinary, ordinary, awkward, from_numpy)
+EXPONENTS = st.sampled_from(
+    [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 0.0, 1.0, 2.0, -1.0, True, np.float64(2), np.float64(0.5)]
+)
 NUMBERS = (2.0, -1.0, 0.5, 3.0, 2, -1, 3, 1, 0, -2.0, 1.5, -0.5, 0.1, 7.25)
 WITH_NUMBER = {
     "v+c": lambda v, c: v + c,
@@ -78,6 +90,13 @@ CHAINS = {  # as people spell a neuron's sum
 }
 
 
+LAYERS = ("layer", "linear", "wide")
+
+
+def width_of(kind, c):
+    return 30 + c if kind == "wide" else 2 + c % 4
+
+
 class Recipe(NamedTuple):
     """Steps on `inputs` numbers and an index, and on parameters."""
 
@@ -92,11 +111,11 @@ class Recipe(NamedTuple):
         layers = {}
         random.seed(len(self.steps))
         for kind, _, b, c, _ in self.steps:
-            if kind in ("layer", "linear"):  # the same one may come again
-                layer = nn.Layer(2 + c % 4, 1 + b % 5, nonlin=kind == "layer")
+            if kind in LAYERS:  # the same one may come again
+                layer = nn.Layer(width_of(kind, c), 1 + b % 5, nonlin=kind == "layer")
                 for neuron in layer.neurons * (kind == "linear"):
                     neuron.b.data = 0.0  # an int of its own would make it a step of INTS
-                layers.setdefault((kind, c % 4, b % 5), layer)
+                layers.setdefault((kind, width_of(kind, c), b % 5), layer)
         for layer in layers.values():
             parameters.extend(layer.parameters())
 
@@ -132,8 +151,9 @@ class Recipe(NamedTuple):
                     made = [functional.take(some, functional.argmax(some[::-1]))]
                 elif kind == "target":
                     made = [functional.cross_entropy(row(a, CLASSES), i)]
-                elif kind in ("layer", "linear"):
-                    out = layers[kind, c % 4, b % 5](some)
+                elif kind in LAYERS:
+                    width = width_of(kind, c)
+                    out = layers[kind, width, b % 5](row(a, width))
                     made = out if isinstance(out, list) else [out]
                 pool.extend(made)
             return pool[-self.outputs :]

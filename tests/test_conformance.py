@@ -16,7 +16,17 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from micrograd.engine import Value as MicrogradValue
-from oracles import coloured, nodes_of, number_key, plain, same_number, shape_of
+from oracles import (
+    BeyondThePromise,
+    checked,
+    coloured,
+    nodes_of,
+    number_key,
+    plain,
+    same_number,
+    shape_of,
+)
+from recipes import EXPONENTS, MIXED_NUMBERS
 
 from fastgrad.engine import Value
 
@@ -27,43 +37,20 @@ BINARY = {
     "/": operator.truediv,
 }
 
-ordinary = st.one_of(st.integers(-6, 6), st.floats(-4, 4), st.booleans())
-awkward = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, 1e5, math.inf, -math.inf, math.nan])
-from_numpy = st.one_of(
-    st.floats(0.25, 4).map(np.float64),
-    st.floats(-4, -0.25, width=32).map(np.float32),
-    st.integers(1, 9).map(np.int64),
-    st.integers(-9, -1).map(np.int32),
-)
-numbers = st.one_of(ordinary, ordinary, awkward, from_numpy)
-exponents = st.sampled_from(
-    [0, 1, 2, 3, -1, -2, 0.5, -0.5, 1.5, 0.0, 1.0, 2.0, -1.0, True, np.float64(2), np.float64(0.5)]
-)
 registers = st.integers(0, 30)
 
 steps = st.one_of(
     st.tuples(st.just("values"), st.sampled_from("+-*/"), registers, registers),
     st.tuples(st.just("values"), st.sampled_from("+-*"), registers, registers),
-    st.tuples(st.just("number right"), st.sampled_from("+-*/"), registers, numbers),
-    st.tuples(st.just("number left"), st.sampled_from("+-*/"), registers, numbers),
-    st.tuples(st.just("power"), st.none(), registers, exponents),
+    st.tuples(st.just("number right"), st.sampled_from("+-*/"), registers, MIXED_NUMBERS),
+    st.tuples(st.just("number left"), st.sampled_from("+-*/"), registers, MIXED_NUMBERS),
+    st.tuples(st.just("power"), st.none(), registers, EXPONENTS),
     st.tuples(st.sampled_from(["relu", "negate"]), st.none(), registers, st.none()),
     st.tuples(st.just("sum"), st.one_of(st.none(), registers), registers, registers),
 )
 programs = st.tuples(
-    st.lists(numbers, min_size=1, max_size=4), st.lists(steps, min_size=1, max_size=14)
+    st.lists(MIXED_NUMBERS, min_size=1, max_size=4), st.lists(steps, min_size=1, max_size=14)
 )
-
-
-class BeyondThePromise(Exception):
-    """micrograd went where fastgrad documents a difference."""
-
-
-def checked(number):
-    """The number itself, unless it is one that fastgrad documents not to keep."""
-    if isinstance(number, complex) or (isinstance(number, int) and abs(number) >= 2**53):
-        raise BeyondThePromise
-    return number
 
 
 def as_python(step):
@@ -276,7 +263,7 @@ def test_gradients_of_entries_without_a_handle(program):
 
 
 @settings(max_examples=800)
-@given(programs, st.lists(st.tuples(registers, numbers), min_size=1, max_size=3))
+@given(programs, st.lists(st.tuples(registers, MIXED_NUMBERS), min_size=1, max_size=3))
 @within_the_promise
 def test_data_changed_between_forward_and_backward(program, changes):
     pairs = run_both(program)
