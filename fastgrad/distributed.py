@@ -1,0 +1,366 @@
+"""Data-parallel training: a program's gradient, shard by shard, on a Dask cluster.
+
+`DataParallel` lays the samples out over a cluster once.  A step then sends the parameters to the
+workers, each shard gives the gradient of its samples times its share of them, and the shards'
+gradients are added up on the workers, in a tree that depends on the number of shards alone
+(``shards.py``).  dask.distributed does all the rest: which worker computes what, and what to do
+again, on which other one, when a worker is lost.
+
+Invariant: who computed what, how often and in what order does not show in a bit of the result.
+
+Limitations: all that a step needs can be made again while the scheduler lives, and nothing once it
+is lost: `fastgrad.fit` with a checkpoint goes on then.
+"""
+
+import contextlib
+import uuid
+import weakref
+from typing import Any, Self
+
+import numpy as np
+
+try:
+    import dask
+    import dask.array
+    from distributed import Client, Worker, WorkerPlugin, get_worker
+except ImportError as error:
+    raise ImportError('fastgrad.distributed needs Dask: pip install "fastgrad[dask]"') from error
+
+from fastgrad.batch import numbers_of
+from fastgrad.engine import Value
+from fastgrad.optimizer import Optimizer
+from fastgrad.program import Program
+from fastgrad.shards import (
+    Part,
+    add_up,
+    check_arrays,
+    ends_of,
+    in_tree,
+    parameters_of,
+    part_gradient,
+    parts_of,
+)
+from fastgrad.signature import order_of
+from fastgrad.slots import Slots
+
+
+class DataParallel:
+    """A program whose samples lie on the workers of a Dask cluster.
+
+    Parameters
+    ----------
+    program : Program
+        With one number a sample.
+    client : distributed.Client
+        Not an asynchronous one.
+
+    Raises
+    ------
+    TypeError
+        If they are something else.
+    ImportError
+        If Dask is not there, on import of `fastgrad.distributed`.
+
+    Notes
+    -----
+    `optim.Optimizer.minimize` takes it in place of a program.  On the workers a program runs with
+    one thread: a worker of several threads computes as many shards at a time. They need fastgrad
+    of the same version; the bits are the same on machines with the same C library.
+
+    A worker that is lost is Dask's to deal with: its shards are made again on others, the step goes
+    on, and the numbers are the same. What a worker raises is raised here, with a note that tells
+    the shard; so is Dask's KilledWorker if a shard has taken several workers with it
+    (``distributed.scheduler.allowed-failures``).
+
+    It is a context manager: `close` at its end takes shards and program off the workers, which
+    also happens when nothing refers to it any more.
+
+    Threads: steps may be made from several threads; `shard` and `close` must not be called
+    meanwhile.
+
+    Examples
+    --------
+    >>> import fastgrad
+    >>> from distributed import Client
+    >>> from fastgrad.distributed import DataParallel
+    >>> w = fastgrad.Value(3.0)
+    >>> square = fastgrad.compile(lambda x: (w * x) ** 2)
+    >>> sgd = fastgrad.optim.SGD([w], lr=0.01)
+    >>> with (
+    ...     Client(n_workers=1, processes=False, dashboard_address=None) as client,
+    ...     DataParallel(square, client) as parallel,
+    ... ):
+    ...     print(parallel.shard([1.0, 2.0, 3.0, 4.0], shards=2).value_and_grad())
+    ...     loss = sgd.minimize(parallel)
+    (67.5, array([45.]))
+    >>> loss, w
+    (67.5, Value(data=2.55, grad=0))
+    """
+
+    def __init__(self, program: Program, client: Client) -> None:
+        if not isinstance(program, Program):
+            raise TypeError(
+                f"DataParallel needs a compiled program, got {type(program).__name__} "
+                f"{program!r:.60}: fastgrad.compile makes one of a function"
+            )
+        if not isinstance(client, Client) or client.asynchronous:
+            raise TypeError(
+                "client must be a distributed.Client that is not asynchronous, got "
+                f"{type(client).__name__} {client!r:.60}"
+            )
+        self.program, self.client = program, client
+        self._name = f"fastgrad-{uuid.uuid4().hex}"
+        self._ends = np.empty(0, dtype=np.int64)
+        self._shards: list[Any] = []
+        self._slots = Slots([])
+        self._steered: tuple[tuple[Value, ...], np.ndarray | None] = (), None
+        self._remove: weakref.finalize[..., Self] | None = None
+
+    # ---- where the samples lie
+
+    def shard(self, *arrays: Any, shards: int | None = None) -> Self:
+        """Lay the samples out over the cluster, in place of those that were there.
+
+        Parameters
+        ----------
+        *arrays : array_like or dask.array.Array, shape (n, ...)
+            What the program takes. What is no Dask array is sent from here, and kept by the
+            scheduler, for the case that a worker is lost. Dask arrays are computed where Dask
+            computes them and never come here, but for the first sample.
+        shards : int, optional
+            From 1 to n: stretches of samples, whose lengths differ by 1 at most. The bits of the
+            gradient depend on it. If not given, the chunks of the first Dask array, or as many as
+            the cluster has threads now.
+
+        Returns
+        -------
+        DataParallel
+            This one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the arrays differ in length, are none or empty, hold no real numbers, or have chunks
+            of unknown sizes; the number of shards is out of range; or the cluster has no workers
+            and `shards` is not given. Else as `Program.backward`.
+
+        Notes
+        -----
+        The program is recorded for such samples now, and sent to every worker; workers that come
+        later get it when they start.
+        """
+        given, _, names = self.program._call.bind(arrays, {})
+        arrays = tuple(_read(array, name) for name, array in zip(names, given))
+        check_arrays(names, arrays)
+        chunked = [array for array in arrays if isinstance(array, dask.array.Array)]
+        threads = [at for at, count in self.client.nthreads().items() for _ in range(count)]
+        if shards is not None or not chunked:
+            if shards is None and not threads:
+                raise ValueError(
+                    "the cluster has no workers yet: give shards=, or call "
+                    "client.wait_for_workers() before"
+                )
+            ends = ends_of(len(arrays[0]), len(threads) if shards is None else shards)
+        else:
+            ends = np.cumsum([size for size in chunked[0].chunks[0] if size])
+        if chunked:
+            futures = self._lay_chunked(arrays, ends)
+        else:
+            futures = self._lay(arrays, ends, sorted(threads))
+        first = self.client.submit(_first, futures[0], pure=False).result()
+        self.program._prepare(first, {}, gradient=True)
+        self.client.register_plugin(_Shipped(self.program), self._name)
+        if self._remove is None:
+            self._remove = weakref.finalize(self, _remove_later, self.client, self._name)
+            self._remove.atexit = False  # the cluster may have gone
+        self._ends, self._shards = ends, futures
+        self._slots, self._steered = Slots(self.program.parameters), ((), None)
+        return self
+
+    def _lay(self, arrays: tuple[Any, ...], ends: np.ndarray, threads: list[str]) -> list[Any]:
+        """Send the shards, neighbours to the same worker, whose gradients are added first."""
+        futures = []
+        # The warning would be right if this were done at each step.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 60}):
+            for k, (start, end) in enumerate(zip([0, *ends], ends)):
+                own = [array[start:end] for array in arrays]
+                place = [threads[k * len(threads) // len(ends)]] if threads else None
+                futures.append(
+                    self.client.submit(
+                        _shard, *own, pure=False, workers=place, allow_other_workers=bool(place)
+                    )
+                )
+        return futures
+
+    def _lay_chunked(self, arrays: tuple[Any, ...], ends: np.ndarray) -> list[Any]:
+        sizes = tuple(np.diff(ends, prepend=0).tolist())
+        columns = []
+        for array in arrays:
+            if not isinstance(array, dask.array.Array):
+                array = dask.array.from_array(array, chunks=(sizes, *array.shape[1:]))
+            whole = dict.fromkeys(range(1, array.ndim), -1)
+            columns.append(array.rechunk({0: sizes} | whole).to_delayed().ravel())
+        gather = dask.delayed(_shard, pure=False)
+        futures: list[Any] = self.client.compute([gather(*blocks) for blocks in zip(*columns)])
+        return futures
+
+    def close(self) -> None:
+        """Take the shards and the program off the workers."""
+        self._shards, self._ends = [], np.empty(0, dtype=np.int64)
+        if self._remove is None:
+            return
+        self._remove.detach()
+        self._remove = None
+        if self.client.status == "running":
+            with contextlib.suppress(OSError):  # of a worker that is about to die
+                self.client.unregister_worker_plugin(self._name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def shards(self) -> int:
+        """int: how many there are."""
+        return len(self._shards)
+
+    def __repr__(self) -> str:
+        return (
+            f"DataParallel {self.program.__name__}: {len(self._slots.values)} parameters, "
+            f"{len(self)} samples in {self.shards} shards, dashboard {self.client.dashboard_link}"
+        )
+
+    # ---- steps
+
+    def value_and_grad(self, rows: Any = None, *, theta: Any = None) -> tuple[float, np.ndarray]:
+        """Run forward and in reverse on the workers, touching no grad.
+
+        Parameters
+        ----------
+        rows : array_like of int, shape (m,), optional
+            Which of the samples, from 0 to n - 1; all if not given.
+        theta : array_like, shape (P,), optional
+            Numbers to use instead of the parameters' data, in the order of `Program.parameters`.
+
+        Returns
+        -------
+        float
+            The mean of the program's output over the samples.
+        ndarray, shape (P,)
+            Its gradient.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are no shards, or rows or theta are not as described.
+        Exception
+            Whatever the program raises on a worker.
+        """
+        if not self._shards:
+            raise ValueError("there are no samples: call shard() before")
+        numbers = parameters_of(self._slots, theta)
+        gradient, add = (dask.delayed(task, pure=False) for task in (_gradient, add_up))
+        sent = dask.delayed(_theta, pure=False)(numbers)
+        parts = [
+            gradient(self._name, self._shards[part.shard], sent, part)
+            for part in parts_of(self._ends, rows, self.program)
+        ]
+        total = self.client.compute(in_tree(parts, add), optimize_graph=False).result()
+        return float(total[0]), total[1:]
+
+    def backward(self, rows: Any = None) -> float:
+        """Run forward and in reverse on the workers, and add the gradient to the parameters' grads.
+
+        Parameters
+        ----------
+        rows : array_like of int, shape (m,), optional
+            Which of the samples, from 0 to n - 1; all if not given.
+
+        Returns
+        -------
+        float
+            The mean of the program's output over the samples.
+
+        Raises
+        ------
+        Exception
+            As `value_and_grad`. No grad has been touched then.
+        """
+        mean, gradient = self.value_and_grad(rows)
+        if len(gradient):
+            self._slots.add_grads(gradient)
+        return mean
+
+    def _descend(
+        self,
+        optimizer: Optimizer,
+        steered: tuple[Value, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> float:
+        """Run forward and in reverse for `Optimizer.minimize`."""
+        known, order = self._steered
+        if known is not steered:
+            order = order_of(self._slots.values, steered, self.program.__name__)
+            self._steered = steered, order
+        mean, gradient = self.value_and_grad(*args, **kwargs)
+        optimizer._step_by(gradient, order)
+        return mean
+
+
+def _read(array: Any, name: str) -> Any:
+    """Numbers; those of a Dask array stay where they are."""
+    if not isinstance(array, dask.array.Array):
+        return numbers_of(array, name)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of numbers, got {array.dtype}")
+    if np.isnan(sum(array.shape)):
+        raise ValueError(
+            f"{name} has chunks of unknown sizes: call its compute_chunk_sizes() before"
+        )
+    return array
+
+
+# ---- tasks, by the names that the dashboard shows
+
+
+class _Shipped(WorkerPlugin):
+    """A program on a worker."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def setup(self, worker: Worker) -> None:
+        self.program.threads = 1
+
+
+def _shard(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.ascontiguousarray(array, dtype=np.float64) for array in arrays)
+
+
+def _first(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    return tuple(array[:1] for array in arrays)
+
+
+def _theta(numbers: np.ndarray) -> np.ndarray:
+    return numbers
+
+
+def _gradient(
+    name: str, arrays: tuple[np.ndarray, ...], theta: np.ndarray, part: Part
+) -> np.ndarray:
+    program = get_worker().plugins[name].program
+    aligned = np.require(theta, np.float64, ["C", "ALIGNED"])  # as parts of messages may not be
+    return part_gradient(program, arrays, aligned, part)
+
+
+def _remove_later(client: Client, name: str) -> None:
+    """Take a program off the workers; from a finalizer, which must not wait."""
+    if client.status == "running":
+        client.loop.add_callback(client.scheduler.unregister_worker_plugin, name=name)
