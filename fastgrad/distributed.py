@@ -15,13 +15,14 @@ is lost: `fastgrad.fit` with a checkpoint goes on then.
 import contextlib
 import uuid
 import weakref
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
 try:
     import dask
     import dask.array
+    from dask.delayed import delayed
     from distributed import Client, Worker, WorkerPlugin, get_worker
 except ImportError as error:
     raise ImportError('fastgrad.distributed needs Dask: pip install "fastgrad[dask]"') from error
@@ -87,7 +88,7 @@ class DataParallel:
     >>> square = fastgrad.compile(lambda x: (w * x) ** 2)
     >>> sgd = fastgrad.optim.SGD([w], lr=0.01)
     >>> with (
-    ...     Client(n_workers=1, processes=False, dashboard_address=None) as client,
+    ...     Client(n_workers=1, processes=False, dashboard_address=":0") as client,
     ...     DataParallel(square, client) as parallel,
     ... ):
     ...     print(parallel.shard([1.0, 2.0, 3.0, 4.0], shards=2).value_and_grad())
@@ -200,7 +201,7 @@ class DataParallel:
                 array = dask.array.from_array(array, chunks=(sizes, *array.shape[1:]))
             whole = dict.fromkeys(range(1, array.ndim), -1)
             columns.append(array.rechunk({0: sizes} | whole).to_delayed().ravel())
-        gather = dask.delayed(_shard, pure=False)
+        gather = delayed(_shard, pure=False)
         futures: list[Any] = self.client.compute([gather(*blocks) for blocks in zip(*columns)])
         return futures
 
@@ -265,8 +266,8 @@ class DataParallel:
         if not self._shards:
             raise ValueError("there are no samples: call shard() before")
         numbers = parameters_of(self._slots, theta)
-        gradient, add = (dask.delayed(task, pure=False) for task in (_gradient, add_up))
-        sent = dask.delayed(_theta, pure=False)(numbers)
+        gradient, add = (delayed(task, pure=False) for task in (_gradient, add_up))
+        sent = delayed(_theta, pure=False)(numbers)
         parts = [
             gradient(self._name, self._shards[part.shard], sent, part)
             for part in parts_of(self._ends, rows, self.program)
@@ -355,12 +356,12 @@ def _theta(numbers: np.ndarray) -> np.ndarray:
 def _gradient(
     name: str, arrays: tuple[np.ndarray, ...], theta: np.ndarray, part: Part
 ) -> np.ndarray:
-    program = get_worker().plugins[name].program
+    program = cast(_Shipped, get_worker().plugins[name]).program
     aligned = np.require(theta, np.float64, ["C", "ALIGNED"])  # as parts of messages may not be
     return part_gradient(program, arrays, aligned, part)
 
 
-def _remove_later(client: Client, name: str) -> None:
+def _remove_later(client: Any, name: str) -> None:
     """Take a program off the workers; from a finalizer, which must not wait."""
     if client.status == "running":
         client.loop.add_callback(client.scheduler.unregister_worker_plugin, name=name)

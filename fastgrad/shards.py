@@ -209,7 +209,7 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 
 def add_up(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    total = first + others[0]
+    total: np.ndarray = first + others[0]
     for other in others[1:]:
         total += other
     return total

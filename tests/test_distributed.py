@@ -80,3 +80,36 @@ def test_one_worker_two_workers_and_none_give_the_same_bits(client):
     assert train(client) == here
     with start(1) as cluster, Client(cluster) as alone:
         assert train(alone) == here
+
+
+# ---- workers that die
+
+
+def kill_a_worker_during(client, steps, seed):
+    """What `train` calls before each step, and the pid of the worker that it kills in one."""
+    rng = random.Random(seed)
+    chosen, pid = rng.randrange(steps - 1), rng.choice(list(client.run(os.getpid).values()))
+    timer = threading.Timer(rng.uniform(0, 0.02), os.kill, (pid, signal.SIGKILL))
+
+    def before_step(step):
+        if step == chosen:
+            timer.start()
+        elif step == chosen + 1:
+            timer.join()  # not later than the end of the training
+
+    return before_step, pid
+
+
+def wait_for_another(client, workers, pid):
+    """Let the nanny put a worker in the place of the one that was killed."""
+    while pid in (pids := list(client.run(os.getpid).values())) or len(pids) < workers:
+        client.wait_for_workers(workers, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_ten_killed_workers_do_not_change_a_bit(client):
+    undisturbed = train(client)
+    for seed in range(10):
+        before_step, pid = kill_a_worker_during(client, 20, seed)
+        assert train(client, before_step=before_step) == undisturbed
+        wait_for_another(client, 2, pid)
