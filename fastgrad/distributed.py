@@ -40,6 +40,7 @@ from fastgrad.shards import (
     parameters_of,
     part_gradient,
     parts_of,
+    record,
 )
 from fastgrad.signature import order_of
 from fastgrad.slots import Slots
@@ -154,22 +155,20 @@ class DataParallel:
         arrays = tuple(_read(array, name) for name, array in zip(names, given))
         check_arrays(names, arrays)
         chunked = [array for array in arrays if isinstance(array, dask.array.Array)]
-        threads = [at for at, count in self.client.nthreads().items() for _ in range(count)]
-        if shards is not None or not chunked:
-            if shards is None and not threads:
-                raise ValueError(
-                    "the cluster has no workers yet: give shards=, or call "
-                    "client.wait_for_workers() before"
-                )
-            ends = ends_of(len(arrays[0]), len(threads) if shards is None else shards)
-        else:
+        threads = sum(self.client.nthreads().values())
+        if shards is not None:
+            ends = ends_of(len(arrays[0]), shards)
+        elif chunked:
             ends = np.cumsum([size for size in chunked[0].chunks[0] if size])
-        if chunked:
-            futures = self._lay_chunked(arrays, ends)
+        elif threads:
+            ends = ends_of(len(arrays[0]), min(threads, len(arrays[0])))
         else:
-            futures = self._lay(arrays, ends, sorted(threads))
-        first = self.client.submit(_first, futures[0], pure=False).result()
-        self.program._prepare(first, {}, gradient=True)
+            raise ValueError(
+                "the cluster has no workers yet: give shards=, or call client.wait_for_workers() "
+                "before"
+            )
+        futures = self._lay_chunked(arrays, ends) if chunked else self._lay(arrays, ends)
+        record(self.program, self.client.submit(_first, futures[0], pure=False).result())
         self.client.register_plugin(_Shipped(self.program), self._name)
         if self._remove is None:
             self._remove = weakref.finalize(self, _remove_later, self.client, self._name)
@@ -178,20 +177,13 @@ class DataParallel:
         self._slots, self._steered = Slots(self.program.parameters), ((), None)
         return self
 
-    def _lay(self, arrays: tuple[Any, ...], ends: np.ndarray, threads: list[str]) -> list[Any]:
-        """Send the shards, neighbours to the same worker, whose gradients are added first."""
-        futures = []
+    def _lay(self, arrays: tuple[Any, ...], ends: np.ndarray) -> list[Any]:
         # The warning would be right if this were done at each step.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 60}):
-            for k, (start, end) in enumerate(zip([0, *ends], ends)):
-                own = [array[start:end] for array in arrays]
-                place = [threads[k * len(threads) // len(ends)]] if threads else None
-                futures.append(
-                    self.client.submit(
-                        _shard, *own, pure=False, workers=place, allow_other_workers=bool(place)
-                    )
-                )
-        return futures
+            return [
+                self.client.submit(_shard, *(array[start:end] for array in arrays), pure=False)
+                for start, end in zip([0, *ends], ends)
+            ]
 
     def _lay_chunked(self, arrays: tuple[Any, ...], ends: np.ndarray) -> list[Any]:
         sizes = tuple(np.diff(ends, prepend=0).tolist())

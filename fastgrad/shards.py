@@ -72,7 +72,7 @@ def value_and_grad(
     arrays = tuple(numbers_of(array, name) for name, array in zip(names, given))
     check_arrays(names, arrays)
     ends = ends_of(len(arrays[0]), shards)
-    program._prepare(tuple(array[:1] for array in arrays), {}, gradient=True)
+    record(program, arrays)
     numbers = parameters_of(Slots(program.parameters), theta)
     gradients = []
     for part in parts_of(ends, rows, program):
@@ -105,6 +105,12 @@ def check_arrays(names: list[str], arrays: Sequence[Any]) -> None:
     lengths = {name: len(array) for name, array in zip(names, arrays)}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"expected arrays of as many samples, one at least, got {lengths}")
+
+
+def record(program: Program, arrays: Sequence[np.ndarray]) -> None:
+    """Let a program be recorded for such samples, as if it drew nothing at random."""
+    with _seeded(0):
+        program._prepare(tuple(array[:1] for array in arrays), {}, gradient=True)
 
 
 def ends_of(samples: int, shards: int) -> np.ndarray:
