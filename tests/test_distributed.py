@@ -183,9 +183,7 @@ def test_what_a_worker_raises_is_raised(client):
     positive = np.ones(200)
     positive[60] = 0.0
     with DataParallel(log, client).shard(positive, shards=SHARDS) as parallel:
-        with pytest.raises(
-            FloatingPointError, match="in sample 10, log gave -inf from 0.0"
-        ) as caught:
+        with pytest.raises(FloatingPointError, match="in sample 10, log gave -inf") as caught:
             parallel.value_and_grad()
         assert caught.value.__notes__ == ["in shard 1, which has samples 50 to 99"]
         assert parallel.value_and_grad(rows=[0, 59, 61])[0] == math.log(2.0)

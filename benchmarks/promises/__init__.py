@@ -15,6 +15,7 @@ PROMISES = {
     "programs": "compiled programs against NumPy, PyTorch, JAX, CasADi and plain Python",
     "optimizers": "steps of optimizers against NumPy",
     "fit": "an epoch of fit against the bare loop",
+    "distributed": "steps on a Dask cluster, and the model of their cost",
 }
 
 
