@@ -36,8 +36,8 @@ WORKERS = 2  # of the measured cluster
 SHARDS = 2, 8, 32, 128  # of a net without work, for the cost of a step and of a task
 BATCHES = 256, 2048, 16384  # of the nets, to check the model
 PAPER = 10, 100, 1000  # workers, of the model alone
-NETWORK = 8e-10  # seconds a byte: 10 gigabits a second
 OUTGOING = 50  # workers that fetch from one at a time (distributed.worker.connections.outgoing)
+NETWORK = 8e-10  # seconds a byte: 10 gigabits a second
 
 
 class Costs(NamedTuple):
@@ -52,8 +52,8 @@ class Costs(NamedTuple):
 
 
 def tasks(shards):
-    """Of a step: the parameters, a gradient a shard, and additions."""
-    count = 1 + shards
+    """Of a step: a gradient a shard, and additions."""
+    count = shards
     while shards > 1:
         fours = math.ceil(shards / FAN_IN)
         count += fours - (shards % FAN_IN == 1)  # one that is left over is not added to anything

@@ -15,6 +15,7 @@ is lost: `fastgrad.fit` with a checkpoint goes on then.
 import contextlib
 import uuid
 import weakref
+from concurrent.futures import CancelledError
 from typing import Any, Self, cast
 
 import numpy as np
@@ -32,15 +33,14 @@ from fastgrad.engine import Value
 from fastgrad.optimizer import Optimizer
 from fastgrad.program import Program
 from fastgrad.shards import (
-    Part,
+    Step,
     add_up,
     check_arrays,
     ends_of,
     in_tree,
-    parameters_of,
     part_gradient,
-    parts_of,
     record,
+    step_of,
 )
 from fastgrad.signature import order_of
 from fastgrad.slots import Slots
@@ -231,7 +231,9 @@ class DataParallel:
 
     # ---- steps
 
-    def value_and_grad(self, rows: Any = None, *, theta: Any = None) -> tuple[float, np.ndarray]:
+    def value_and_grad(
+        self, rows: Any = None, *, theta: Any = None, seed: int | None = None
+    ) -> tuple[float, np.ndarray]:
         """Run forward and in reverse on the workers, touching no grad.
 
         Parameters
@@ -240,6 +242,9 @@ class DataParallel:
             Which of the samples, from 0 to n - 1; all if not given.
         theta : array_like, shape (P,), optional
             Numbers to use instead of the parameters' data, in the order of `Program.parameters`.
+        seed : int, optional
+            At least 0, of what `nn.Dropout` draws. If not given it is drawn from Python's
+            ``random``, from which Dask's threads in this process may draw too.
 
         Returns
         -------
@@ -254,26 +259,60 @@ class DataParallel:
             If there are no shards, or rows or theta are not as described.
         Exception
             Whatever the program raises on a worker.
+        RuntimeError
+            If workers have been lost in this step again and again.
         """
         if not self._shards:
             raise ValueError("there are no samples: call shard() before")
-        numbers = parameters_of(self._slots, theta)
-        gradient, add = (delayed(task, pure=False) for task in (_gradient, add_up))
-        sent = delayed(_theta, pure=False)(numbers)
-        parts = [
-            gradient(self._name, self._shards[part.shard], sent, part)
-            for part in parts_of(self._ends, rows, self.program)
-        ]
-        total = self.client.compute(in_tree(parts, add), optimize_graph=False).result()
-        return float(total[0]), total[1:]
+        step = step_of(self.program, self._slots, self._ends, rows, theta, seed)
+        most = int(dask.config.get("distributed.scheduler.allowed-failures"))
+        for _ in range(1 + most):
+            total = self._total(step)
+            if total is not None:
+                return float(total[0]), total[1:]
+        raise RuntimeError(
+            f"workers were lost in a step, {1 + most} times: do they have enough memory? "
+            "distributed.scheduler.allowed-failures says how often to try again"
+        )
 
-    def backward(self, rows: Any = None) -> float:
+    def _total(self, step: Step) -> np.ndarray | None:
+        """The sum of the parts' means and gradients; None if a lost worker alone had the step.
+
+        Dask cannot make again what was sent; we can.
+        """
+        self.client.wait_for_workers(1)
+        # Not in the tasks, as client and scheduler keep the last 1000 messages; and not by
+        # broadcast=True, which never ends if a worker is lost in it.
+        try:
+            (sent,) = self.client.scatter([step], hash=False)
+        except OSError:
+            if self.client.status != "running":
+                raise
+            return None
+        gradient, add = (delayed(task, pure=False) for task in (_gradient, add_up))
+        parts = [
+            gradient(self._name, self._shards[part.shard], sent, k)
+            for k, part in enumerate(step.parts)
+        ]
+        future = self.client.compute(in_tree(parts, add), optimize_graph=False)
+        try:
+            total: np.ndarray = future.result()
+        except CancelledError as error:
+            if self.client.status != "running" or any(one.cancelled() for one in self._shards):
+                raise  # there is no cluster any more, or it was restarted
+            error.__traceback__ = None  # the future keeps it, and it these
+            return None
+        return total
+
+    def backward(self, rows: Any = None, *, seed: int | None = None) -> float:
         """Run forward and in reverse on the workers, and add the gradient to the parameters' grads.
 
         Parameters
         ----------
         rows : array_like of int, shape (m,), optional
             Which of the samples, from 0 to n - 1; all if not given.
+        seed : int, optional
+            As for `value_and_grad`.
 
         Returns
         -------
@@ -285,7 +324,7 @@ class DataParallel:
         Exception
             As `value_and_grad`. No grad has been touched then.
         """
-        mean, gradient = self.value_and_grad(rows)
+        mean, gradient = self.value_and_grad(rows, seed=seed)
         if len(gradient):
             self._slots.add_grads(gradient)
         return mean
@@ -341,16 +380,10 @@ def _first(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     return tuple(array[:1] for array in arrays)
 
 
-def _theta(numbers: np.ndarray) -> np.ndarray:
-    return numbers
-
-
-def _gradient(
-    name: str, arrays: tuple[np.ndarray, ...], theta: np.ndarray, part: Part
-) -> np.ndarray:
+def _gradient(name: str, arrays: tuple[np.ndarray, ...], step: Step, k: int) -> np.ndarray:
     program = cast(_Shipped, get_worker().plugins[name]).program
-    aligned = np.require(theta, np.float64, ["C", "ALIGNED"])  # as parts of messages may not be
-    return part_gradient(program, arrays, aligned, part)
+    theta = np.require(step.theta, np.float64, ["C", "ALIGNED"])  # what a message holds need not be
+    return part_gradient(program, arrays, step._replace(theta=theta), k)
 
 
 def _remove_later(client: Any, name: str) -> None:

@@ -91,7 +91,8 @@ def fit(
         `epochs` and `patience` may be others. ``fastgrad.load(checkpoint)["best"]`` is the state of
         the best epoch.
     seed : int
-        Of the order of samples and of the choice of those held out, at least 0.
+        Of the order of samples and of the choice of those held out, at least 0; with `client` of
+        what Dropout draws too.
     progress : bool
         Whether to show a bar, if tqdm is installed.
     client : distributed.Client, optional
@@ -315,18 +316,20 @@ class _Task:
         """Where the cluster shows what it does."""
         return None if self.parallel is None else self.parallel.client.dashboard_link
 
-    def batches(self, order: np.ndarray, size: int) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+    def batches(
+        self, order: np.ndarray, size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[int, tuple[np.ndarray, ...], dict[str, int]]]:
         """How many samples a batch has, and what a step is given of it."""
         parts = range(0, len(order), size)
         if self.parallel is not None:
             for start in parts:
                 rows = order[start : start + size]
-                yield len(rows), (rows,)
+                yield len(rows), (rows,), {"seed": int(rng.integers(1 << 63))}
             return
         X, Y = (array[order] for array in self.data)  # at once, faster than batch by batch
         for start in parts:
             x = X[start : start + size]
-            yield len(x), (x, Y[start : start + size])
+            yield len(x), (x, Y[start : start + size]), {}
 
     def set_mode(self, training: bool) -> None:
         for part in self.modules:
@@ -374,11 +377,12 @@ class _Run:
         """Train an epoch."""
         task, (X, Y) = self.task, self.task.data
         # Not of the seed alone: that is the order in which samples were held out.
-        order = np.random.default_rng((self.seed, self.epoch + 1)).permutation(len(X))
+        rng = np.random.default_rng((self.seed, self.epoch + 1))
+        order = rng.permutation(len(X))
         lr, total = self.optimizer.lr, 0.0
         task.set_mode(training=True)
-        for count, batch in task.batches(order, self.batch_size):
-            total += count * self.step(batch)
+        for count, batch, options in task.batches(order, self.batch_size, rng):
+            total += count * self.step(batch, options)
             if bar is not None:
                 bar.update()
         task.set_mode(training=False)
@@ -398,12 +402,12 @@ class _Run:
             texts = (f"{name.replace('_', ' ')} {figure:.4g}" for name, figure in figures.items())
             bar.set_postfix_str(", ".join(texts), refresh=False)
 
-    def step(self, batch: tuple[np.ndarray, ...]) -> float:
+    def step(self, batch: tuple[np.ndarray, ...], options: dict[str, Any]) -> float:
         program = self.task.program if self.task.parallel is None else self.task.parallel
         if self.clip_norm is None:
-            return self.optimizer.minimize(program, *batch)
+            return self.optimizer.minimize(program, *batch, **options)
         self.optimizer.zero_grad()
-        loss: float = program.backward(*batch)
+        loss: float = program.backward(*batch, **options)
         optim.clip_grad_norm_(self.params, self.clip_norm)
         self.optimizer.step()
         return loss

@@ -26,7 +26,12 @@ _drawing = threading.Lock()
 
 
 def value_and_grad(
-    program: Program, *arrays: Any, shards: int, rows: Any = None, theta: Any = None
+    program: Program,
+    *arrays: Any,
+    shards: int,
+    rows: Any = None,
+    theta: Any = None,
+    seed: int | None = None,
 ) -> tuple[float, np.ndarray]:
     """Compute in this process, to the last bit, what `DataParallel.value_and_grad` does.
 
@@ -37,7 +42,7 @@ def value_and_grad(
         What the program takes.
     shards : int
         From 1 to n: stretches of samples, whose lengths differ by 1 at most.
-    rows : array_like of int, optional
+    rows, seed
         As for `DataParallel.value_and_grad`.
     theta : array_like, shape (P,), optional
         As for `Program.value_and_grad`.
@@ -73,11 +78,11 @@ def value_and_grad(
     check_arrays(names, arrays)
     ends = ends_of(len(arrays[0]), shards)
     record(program, arrays)
-    numbers = parameters_of(Slots(program.parameters), theta)
+    step = step_of(program, Slots(program.parameters), ends, rows, theta, seed)
     gradients = []
-    for part in parts_of(ends, rows, program):
+    for k, part in enumerate(step.parts):
         own = tuple(array[part.start : part.end] for array in arrays)
-        gradients.append(part_gradient(program, own, numbers, part))
+        gradients.append(part_gradient(program, own, step, k))
     total = in_tree(gradients, add_up)
     return float(total[0]), total[1:]
 
@@ -93,6 +98,13 @@ class Part(NamedTuple):
     end: int
     rows: np.ndarray | None  # those that take part, from 0; None for all
     share: float  # of the step's samples
+
+
+class Step(NamedTuple):
+    """What workers must know of a step beside the samples."""
+
+    theta: np.ndarray
+    parts: list[Part]
     seed: int | None  # of what the program draws at random
     checked: bool  # inside of detect_anomaly
 
@@ -121,11 +133,22 @@ def ends_of(samples: int, shards: int) -> np.ndarray:
     return np.arange(1, shards + 1) * samples // shards
 
 
-def parts_of(ends: np.ndarray, rows: Any, program: Program) -> Iterator[Part]:
-    """What the shards that have samples in a step do in it."""
-    seed = None
-    if any(traced.hidden for traced in list(program._traced.values())):
+def step_of(
+    program: Program, slots: Slots, ends: np.ndarray, rows: Any, theta: Any, seed: int | None
+) -> Step:
+    """A step with these parameters, or their data in the slots."""
+    parts = list(_parts(ends, rows))
+    numbers = _parameters(slots, theta)
+    if seed is not None:
+        check_whole("seed", seed, 0)
+    if not any(traced.hidden for traced in list(program._traced.values())):
+        seed = None
+    elif seed is None:
         seed = random.getrandbits(64)
+    return Step(numbers, parts, seed, is_detecting())
+
+
+def _parts(ends: np.ndarray, rows: Any) -> Iterator[Part]:
     starts = [0, *ends[:-1].tolist()]
     chosen: list[np.ndarray | None] = [None] * len(ends)
     total = int(ends[-1])
@@ -147,11 +170,10 @@ def parts_of(ends: np.ndarray, rows: Any, program: Program) -> Iterator[Part]:
     for k, (start, end, own) in enumerate(zip(starts, ends.tolist(), chosen)):
         count = end - start if own is None else len(own)
         if count:
-            drawn = None if seed is None else seed + k
-            yield Part(k, start, end, own, count / total, drawn, is_detecting())
+            yield Part(k, start, end, own, count / total)
 
 
-def parameters_of(slots: Slots, theta: Any) -> np.ndarray:
+def _parameters(slots: Slots, theta: Any) -> np.ndarray:
     """`theta`, or the parameters' data."""
     count = len(slots.values)
     if theta is None:
@@ -180,16 +202,17 @@ def in_tree(parts: list[Any], add: Callable[..., Any]) -> Any:
 
 
 def part_gradient(
-    program: Program, arrays: tuple[np.ndarray, ...], theta: np.ndarray, part: Part
+    program: Program, arrays: tuple[np.ndarray, ...], step: Step, k: int
 ) -> np.ndarray:
-    """Mean and gradient of a shard's samples, times their share."""
+    """Mean and gradient of the samples of part k, times their share."""
+    part = step.parts[k]
     if part.rows is not None:
         arrays = tuple(array[part.rows] for array in arrays)
     try:
-        with _seeded(part.seed):
+        with _seeded(None if step.seed is None else step.seed + part.shard):
             prepared = program._prepare(arrays, {}, gradient=True)
-        with detect_anomaly() if part.checked else contextlib.nullcontext():
-            mean, gradient = program._run("return", *prepared, theta)
+        with detect_anomaly() if step.checked else contextlib.nullcontext():
+            mean, gradient = program._run("return", *prepared, step.theta)
     except Exception as error:
         error.add_note(f"in shard {part.shard}, which has samples {part.start} to {part.end - 1}")
         raise

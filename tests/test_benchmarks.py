@@ -131,7 +131,7 @@ def test_tasks_are_those_of_the_tree():
     for shard_count in 1, 2, 4, 5, 16, 17, 21, 1000:
         additions.clear()
         assert shards.in_tree([1] * shard_count, add) == shard_count
-        assert parallel.tasks(shard_count) == 1 + shard_count + len(additions)
+        assert parallel.tasks(shard_count) == shard_count + len(additions)
 
 
 def test_at_the_break_even_both_are_as_fast():
