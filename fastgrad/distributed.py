@@ -285,7 +285,7 @@ class DataParallel:
         # broadcast=True, which never ends if a worker is lost in it.
         try:
             (sent,) = self.client.scatter([step], hash=False)
-        except OSError:
+        except (OSError, KeyError):  # of a connection, and of a worker that has just been removed
             if self.client.status != "running":
                 raise
             return None
@@ -297,11 +297,13 @@ class DataParallel:
         future = self.client.compute(in_tree(parts, add), optimize_graph=False)
         try:
             total: np.ndarray = future.result()
-        except CancelledError as error:
+        except CancelledError:
             if self.client.status != "running" or any(one.cancelled() for one in self._shards):
                 raise  # there is no cluster any more, or it was restarted
-            error.__traceback__ = None  # the future keeps it, and it these
             return None
+        finally:  # now, as the client keeps what was raised, which keeps all that is here
+            future.release()
+            sent.release()
         return total
 
     def backward(self, rows: Any = None, *, seed: int | None = None) -> float:

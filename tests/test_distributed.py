@@ -33,18 +33,21 @@ def start(workers):
 
 @pytest.fixture(scope="module")
 def client():
-    # A LocalCluster gives a worker up that is lost again within this time: ours are killed often.
-    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
-    with patient, start(2) as cluster, Client(cluster) as client:
+    settings = {
+        # A LocalCluster gives a worker up that is lost again within this time: ours are often.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+        "distributed.comm.timeouts.connect": "10 s",  # to one that has been killed
+    }
+    with dask.config.set(settings), start(2) as cluster, Client(cluster) as client:
         yield client
 
 
 def wait_until(come):
-    for _ in range(100):
+    for _ in range(600):
         if come():
             return
         time.sleep(0.1)
-    raise AssertionError("waited 10 s for what should come in one")
+    raise AssertionError("waited a minute for what should come in a second")
 
 
 def new_model(*, dropout=False):
