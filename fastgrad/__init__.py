@@ -6,6 +6,7 @@
 - ``optim`` has optimizers whose step is one C call, schedules of their rate, and clipping;
 - ``save(obj, path)`` and ``load(path)`` keep models' and optimizers' states in a file;
 - ``fit(model, X, Y)`` trains a model over minibatches, with checkpoints to go on from;
+  ``distributed.DataParallel`` has gradients from the workers of a Dask cluster;
 - ``compile(f)`` records a function on one sample and runs it on whole batches;
 - ``grad``, ``jvp``, ``vjp``, ``jacobian``, ``hvp`` and ``hessian`` give derivatives of Values and
   of compiled programs as numbers, and touch no ``grad``;

@@ -7,12 +7,13 @@ Dropout draws from Python's ``random``, whose state is part of a checkpoint.
 Invariant: what is bad in the input raises before anything is changed.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import math
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,6 +55,8 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool = True,
+    client: Any = None,
+    shards: int | None = None,
 ) -> History:
     """Train a model, or whatever a compiled loss depends on, and tell how it went.
 
@@ -88,9 +91,16 @@ def fit(
         `epochs` and `patience` may be others. ``fastgrad.load(checkpoint)["best"]`` is the state of
         the best epoch.
     seed : int
-        Of the order of samples and of the choice of those held out, at least 0.
+        Of the order of samples and of the choice of those held out, at least 0; with `client` of
+        what Dropout draws too.
     progress : bool
         Whether to show a bar, if tqdm is installed.
+    client : distributed.Client, optional
+        Of a Dask cluster, whose workers compute the gradients (`distributed.DataParallel`): of the
+        same batches, each worker from those samples that lie there. Worth it for large batches.
+    shards : int, optional
+        With `client`: in how many parts the samples lie on the cluster; as many as it has threads
+        at the start if not given. The bits depend on it, and not on the cluster.
 
     Returns
     -------
@@ -115,6 +125,8 @@ def fit(
         If the checkpoint cannot be read or written.
     FloatingPointError
         If a loss is not finite any more. The checkpoint is that of the epoch before.
+    ImportError
+        If there is a `client`, but not all that ``pip install "fastgrad[dask]"`` brings.
 
     Notes
     -----
@@ -144,13 +156,27 @@ def fit(
     data, held_out = divide(X, Y, validation, seed)
     task = _Task(model, loss, data, held_out, are_labels=np.asarray(Y).dtype.kind in "iub")
     run = _Run(task, task.optimizer(optimizer, schedule), schedule, batch_size, clip_norm, seed)
+    with task.laid_out(client, shards):
+        return _trained(run, epochs, patience, checkpoint, progress)
+
+
+def _trained(
+    run: "_Run",
+    epochs: int,
+    patience: int | None,
+    checkpoint: str | os.PathLike[str] | None,
+    progress: bool,
+) -> History:
+    """Let it run, from its checkpoint if there is one."""
+    task = run.task
     keeps_best = patience is not None or checkpoint is not None
     if checkpoint is not None:
         if os.path.exists(checkpoint):
             run.resume(checkpoint)
         else:
             run.save(checkpoint)  # now, as the first parameters may be other ones next time
-    bar = _bar(run.epoch, epochs, math.ceil(len(data[0]) / batch_size), progress)
+    batches = math.ceil(len(task.data[0]) / run.batch_size)
+    bar = _bar(run.epoch, epochs, batches, progress, task.dashboard)
     try:
         while run.epoch < epochs and (patience is None or run.epochs_since_best < patience):
             run.train(bar)
@@ -179,6 +205,7 @@ class _Task:
         are_labels: bool,
     ) -> None:
         self.data, self.held_out = data, held_out
+        self.parallel: Any = None  # the program on a cluster, with the data
         self.predict: Program | None = None
         self.hits: _Hits | None = None
         if isinstance(model, Program):
@@ -264,6 +291,46 @@ class _Task:
             )
         return optimizer
 
+    @contextlib.contextmanager
+    def laid_out(self, client: Any, shards: int | None) -> Iterator[None]:
+        """With the program and the data on a cluster, if there is one."""
+        if client is None:
+            if shards is not None:
+                raise TypeError(f"shards={shards!r:.60} needs client=, a cluster to lie on")
+            yield
+            return
+        from fastgrad.distributed import DataParallel  # needs Dask
+
+        with DataParallel(self.program, client) as self.parallel:
+            modes = [part.training for part in self.modules]
+            self.set_mode(training=True)  # in which it is sent
+            try:
+                self.parallel.shard(*self.data, shards=shards)
+            finally:
+                for part, mode in zip(self.modules, modes):
+                    part.training = mode
+            yield
+
+    @property
+    def dashboard(self) -> str | None:
+        """Where the cluster shows what it does."""
+        return None if self.parallel is None else self.parallel.client.dashboard_link
+
+    def batches(
+        self, order: np.ndarray, size: int, rng: np.random.Generator
+    ) -> Iterator[tuple[int, tuple[np.ndarray, ...], dict[str, int]]]:
+        """How many samples a batch has, and what a step is given of it."""
+        parts = range(0, len(order), size)
+        if self.parallel is not None:
+            for start in parts:
+                rows = order[start : start + size]
+                yield len(rows), (rows,), {"seed": int(rng.integers(1 << 63))}
+            return
+        X, Y = (array[order] for array in self.data)  # at once, faster than batch by batch
+        for start in parts:
+            x = X[start : start + size]
+            yield len(x), (x, Y[start : start + size]), {}
+
     def set_mode(self, training: bool) -> None:
         for part in self.modules:
             part.training = training
@@ -310,17 +377,17 @@ class _Run:
         """Train an epoch."""
         task, (X, Y) = self.task, self.task.data
         # Not of the seed alone: that is the order in which samples were held out.
-        order = np.random.default_rng((self.seed, self.epoch + 1)).permutation(len(X))
-        X, Y = X[order], Y[order]  # all at once, which takes less time than batch by batch
+        rng = np.random.default_rng((self.seed, self.epoch + 1))
+        order = rng.permutation(len(X))
         lr, total = self.optimizer.lr, 0.0
         task.set_mode(training=True)
-        for start in range(0, len(X), self.batch_size):
-            x, y = X[start : start + self.batch_size], Y[start : start + self.batch_size]
-            total += len(x) * self.step(x, y)
+        for count, batch, options in task.batches(order, self.batch_size, rng):
+            total += count * self.step(batch, options)
             if bar is not None:
                 bar.update()
         task.set_mode(training=False)
-        figures = {"loss": total / len(X), "lr": lr, **task.measure(X[:MEASURED], Y[:MEASURED])}
+        measured = order[:MEASURED]
+        figures = {"loss": total / len(X), "lr": lr, **task.measure(X[measured], Y[measured])}
         for name, figure in figures.items():
             if not math.isfinite(figure):
                 raise FloatingPointError(
@@ -335,11 +402,12 @@ class _Run:
             texts = (f"{name.replace('_', ' ')} {figure:.4g}" for name, figure in figures.items())
             bar.set_postfix_str(", ".join(texts), refresh=False)
 
-    def step(self, x: np.ndarray, y: np.ndarray) -> float:
+    def step(self, batch: tuple[np.ndarray, ...], options: dict[str, Any]) -> float:
+        program = self.task.program if self.task.parallel is None else self.task.parallel
         if self.clip_norm is None:
-            return self.optimizer.minimize(self.task.program, x, y)
+            return self.optimizer.minimize(program, *batch, **options)
         self.optimizer.zero_grad()
-        loss = self.task.program.backward(x, y)
+        loss: float = program.backward(*batch, **options)
         optim.clip_grad_norm_(self.params, self.clip_norm)
         self.optimizer.step()
         return loss
@@ -351,7 +419,9 @@ class _Run:
         chosen = {name: setting for name, setting in group.items() if name not in moving}
         schedule = self.schedule.state_dict() if self.schedule is not None else {}
         fixed = {name: schedule[name] for name in schedule if not name.startswith("last_")}
-        return {
+        parallel = self.task.parallel
+        shards = {} if parallel is None else {"shards": parallel.shards}
+        return shards | {
             "checkpoint": "fastgrad.fit",
             "data": _digest(*self.task.data, *(self.task.held_out or ())),
             "loss": self.task.loss,
@@ -413,10 +483,10 @@ def _digest(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _bar(epoch: int, epochs: int, batches: int, progress: bool) -> Any:
+def _bar(epoch: int, epochs: int, batches: int, progress: bool, link: str | None) -> Any:
     """A tqdm bar, or None if it is not wanted or not installed."""
     if not progress or importlib.util.find_spec("tqdm") is None:
         return None
     from tqdm import tqdm
 
-    return tqdm(total=epochs * batches, initial=epoch * batches, unit="batch")
+    return tqdm(total=epochs * batches, initial=epoch * batches, unit="batch", desc=link)

@@ -145,11 +145,11 @@ cdef class Optimizer:
 
         Parameters
         ----------
-        program : Program
+        program : Program or distributed.DataParallel
             With one number a sample. Parameters of the optimizer that it does not use have the
             gradient 0, parameters of its own that the optimizer does not have stay as they are.
         *args, **kwargs
-            What a call of `program` takes.
+            What a call of `program` takes; of a `DataParallel` the rows, or nothing.
 
         Returns
         -------
@@ -159,7 +159,7 @@ cdef class Optimizer:
         Raises
         ------
         TypeError, ValueError
-            If `program` is no Program, uses none of the optimizer's parameters, or something in
+            If `program` is neither, uses none of the optimizer's parameters, or something in
             ``param_groups[0]`` has become a bad one; else as `Program.backward`.
         TraceError
             If a program is being recorded.
@@ -212,6 +212,16 @@ cdef class Optimizer:
         self.read_settings(group)
         self.allot(group)
         return self.slots.find()
+
+    def _step_by(self, const double[::1] gradient, order):
+        """Step by a gradient that comes from elsewhere; `order` as for `descend`."""
+        cdef const int64_t[::1] places
+        cdef const int64_t *at = NULL
+        self.prepare("minimize()")  # again, as it may have taken long to come
+        if order is not None:
+            places = order
+            at = &places[0]
+        self.descend(&gradient[0], at, 1.0, 1)
 
     cdef int descend(
         self, const double *sums, const int64_t *order, double samples, int threads

@@ -175,14 +175,19 @@ class Traced:
         if in_order and all(map(operator.is_, self.captured.values, steered)):
             return None  # as a rule, and without a table of ids
         own = self.captured.own(self.places, count)
-        index = {id(value): k for k, value in enumerate(own)}
-        order = np.array([index.get(id(value), -1) for value in steered], dtype=np.int64)
-        if order.max() < 0:
-            raise ValueError(
-                f"the program {name} uses none of the optimizer's {len(steered)} parameters, but "
-                f"{len(own)} others: make the optimizer of the program's parameters"
-            )
-        return order
+        return order_of(own, steered, name)
+
+
+def order_of(own: list[Value], steered: tuple[Value, ...], name: str) -> np.ndarray:
+    """Where an optimizer's parameters stand among those of the program of this name, or -1."""
+    index = {id(value): k for k, value in enumerate(own)}
+    order = np.array([index.get(id(value), -1) for value in steered], dtype=np.int64)
+    if order.max() < 0:
+        raise ValueError(
+            f"the program {name} uses none of the optimizer's {len(steered)} parameters, but "
+            f"{len(own)} others: make the optimizer of the program's parameters"
+        )
+    return order
 
 
 def check_sums(grads: np.ndarray) -> None:

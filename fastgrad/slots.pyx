@@ -61,6 +61,14 @@ cdef class Slots:
         self.collections = tape.collections
         return 0
 
+    def copy_data(self, double[::1] to):
+        """Copy the data of all, which are one at least."""
+        self.read(&to[0], to.shape[0], NULL, 1)
+
+    def add_grads(self, const double[::1] numbers):
+        """Add a number to the grad of each; they are one at least."""
+        self.add(&numbers[0], numbers.shape[0], NULL, 1.0)
+
     cdef int read(
         self, double *to, int64_t count, const int64_t *places, int threads
     ) except -1:

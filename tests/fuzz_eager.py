@@ -440,7 +440,10 @@ class EagerMachine(RuleBasedStateMachine):
                 known.setdefault(of_mine, child)
                 assert known[of_mine] is child, f"{child} is another object, or at another place"
                 assert objects.setdefault(id(child), of_mine) is of_mine
-            slopes, found = outcome(lambda v=mine: v._local_grads), outcome(lambda v=ours: v._local_grads)
+            slopes, found = (
+                outcome(lambda v=mine: v._local_grads),
+                outcome(lambda v=ours: v._local_grads),
+            )
             if isinstance(slopes, type) or isinstance(found, type):
                 assert slopes is found, f"_local_grads of {ours}: {found}, not {slopes}"
             else:
@@ -620,7 +623,9 @@ class EagerMachine(RuleBasedStateMachine):
         self.run(self.copy_some, picks, how)
 
     def copy_some(self, picks, how):
-        originals = {id(pair.ours): pair for pair in (self.pairs[k % len(self.pairs)] for k in picks)}
+        originals = {
+            id(pair.ours): pair for pair in (self.pairs[k % len(self.pairs)] for k in picks)
+        }
         found = [pair.ours for pair in originals.values()]
         if how == "copy":
             copied = [copy.copy(v) for v in found]

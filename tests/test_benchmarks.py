@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import contests, engines, footprint, nets, report
+from benchmarks import contests, engines, footprint, nets, parallel, report
 from benchmarks.data import held, joined, load, numbers, ratios, spread, together
 from benchmarks.session import Session
+from fastgrad import shards
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +203,54 @@ def test_a_session_measures_and_leaves_out():
     assert set(rows) | set(left) == {entry.label for entry in entries}
     assert all(left.values())
     assert not set(rows) & set(left)
+
+
+# ---- the costs of a step on a cluster
+
+
+@pytest.fixture(scope="module")
+def steps():
+    return parallel.load()
+
+
+def test_the_page_on_clusters_is_that_of_its_data(steps):
+    text = parallel.PAGE.read_text(encoding="utf-8")
+    assert text == parallel.page(steps), "python -m benchmarks.parallel --redraw"
+    changed = copy.deepcopy(steps)
+    for net in changed["nets"]:
+        for row in net["rows"]:
+            row["cluster"] *= 7
+    assert parallel.page(changed) != text
+
+
+def test_tasks_are_those_of_the_tree():
+    """Of a sum that counts its own additions."""
+    additions = []
+
+    def add(*four):
+        additions.append(four)
+        return sum(four)
+
+    for shard_count in 1, 2, 4, 5, 16, 17, 21, 1000:
+        additions.clear()
+        assert shards.in_tree([1] * shard_count, add) == shard_count
+        assert parallel.tasks(shard_count) == shard_count + len(additions)
+
+
+def test_at_the_break_even_both_are_as_fast():
+    costs = parallel.Costs(step=1e-2, task=1e-3, byte=1e-9)
+    for workers in 2, 10, 100, 1000:
+        work = parallel.break_even(costs, 10**5, workers)
+        assert parallel.modelled(costs, 10**5, work, workers) == pytest.approx(work)
+
+
+def test_costs_are_found_again(steps):
+    """From times that are the model's own."""
+    costs, made = parallel.Costs(step=1e-2, task=1e-3, byte=1e-9), copy.deepcopy(steps)
+    for row in made["steps"]:
+        row["seconds"] = costs.step + costs.task * parallel.tasks(row["shards"])
+    for net in made["nets"]:
+        for row in net["rows"]:
+            seconds = parallel.modelled(costs, net["parameters"], row["core"], parallel.WORKERS)
+            row["cluster"] = seconds
+    assert parallel.costs_of(made) == pytest.approx(costs, rel=1e-6)

@@ -60,6 +60,14 @@ def test_digits(tmp_path):
     assert float(re.match(r"test accuracy (\d+\.\d)%", ends[0])[1]) >= 97
 
 
+def test_digits_dask(tmp_path):
+    """On one worker as on two, and with the dashboard's address."""
+    alone, two = (run("digits_dask.py", tmp_path, "--workers", n).splitlines() for n in "12")
+    assert alone[-1] == two[-1]
+    assert float(re.match(r"test accuracy (\d+\.\d)%, parameters \w{16}$", two[-1])[1]) >= 96
+    assert re.match(r"dashboard http://\S+/status$", two[0])
+
+
 def test_regression(tmp_path):
     out = run("regression.py", tmp_path)
     assert float(re.search(r"off the true curve by (\S+)", out)[1]) < 0.1

@@ -16,6 +16,7 @@ PROMISES = {
     "optimizers": "steps of optimizers against NumPy",
     "fit": "an epoch of fit against the bare loop",
     "derivatives": "second derivatives against JAX and CasADi",
+    "distributed": "steps on a Dask cluster, and the model of their cost",
 }
 
 
