@@ -6,7 +6,7 @@ the function runs once on `Value` inputs, what its outputs reach is copied off t
 (``replay.pyx``).
 
 Invariant: a call that raises has touched no data and no grad, and one that cannot be traced has
-left no signature.  A signature that was traced stays, also if the run that follows refuses the data.
+left no signature.  A signature that was traced stays, also if its run then refuses the data.
 
 Limitations: a trace fixes one path through the function's Python code.  What would choose another
 path for another sample raises `TraceError`; what depends on anything else (a global that is no

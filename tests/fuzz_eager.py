@@ -12,13 +12,12 @@ Run by ``test_fuzz.py`` and, for as long as one likes, by ``python tests/fuzz.py
 import contextlib
 import copy
 import gc
-import operator
 import pickle
 import random
 import sys
 import threading
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import plain
@@ -158,7 +157,8 @@ CALLS = {
     "take a row": lambda f, v, c: f.take([[v[0], c], [v[-1], v[0]]], 1),
     "of argmax": lambda f, v, c: f.take(v, f.argmax(v)),
 } | {
-    name: lambda f, v, c, name=name: getattr(v[0], name)() for name in plain.FUNCTIONS.keys() - {"abs"}
+    name: lambda f, v, c, name=name: getattr(v[0], name)()
+    for name in plain.FUNCTIONS.keys() - {"abs"}
 }  # fmt: skip
 NAMES = sorted(CALLS)
 
@@ -169,7 +169,7 @@ NAMES = sorted(CALLS)
 class Script:
     """A user-made rule: what it does, one action after the other, alike on both sides."""
 
-    depth = [0, 0]
+    depth: ClassVar = [0, 0]
 
     def __init__(self, machine, side, out, operands, actions, original):
         self.machine, self.side, self.out = machine, side, out
