@@ -25,8 +25,8 @@ try:
     import dask.array
     from dask.delayed import delayed
     from distributed import Client, Worker, WorkerPlugin, get_worker
-except ImportError as error:
-    raise ImportError('fastgrad.distributed needs Dask: pip install "fastgrad[dask]"') from error
+except ImportError:
+    raise ImportError('fastgrad.distributed needs Dask: pip install "fastgrad[dask]"') from None
 
 from fastgrad.batch import numbers_of
 from fastgrad.engine import Value

@@ -1,6 +1,6 @@
 """Types of what Python sees of ``linear.pyx``."""
 
-from typing import Any
+from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
@@ -13,7 +13,7 @@ class Linear:
     xs_count: int
     ys_count: int
 
-    def __init__(self, recording: Recording, xs: Any) -> None: ...
+    def __new__(cls, recording: Recording, xs: Any) -> Self: ...
     def set_parameters(self, theta: Any) -> None: ...
     def set_recorded(self) -> None: ...
     def set_sample(self, batch: Batch, sample: int) -> bool: ...
