@@ -264,8 +264,8 @@ def tables(data):
 {compared}
 
 The batch from which on the workers are faster than one core. More than {WORKERS} workers are on
-paper: the same step and task, and a byte {short(network.byte)}, as over 10 gigabits a second at
-best.
+paper: the same step and task, and a byte {short(network.byte)}, the larger of the measured one and
+that of 10 gigabits a second.
 
 {even}
 
