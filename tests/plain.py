@@ -105,7 +105,7 @@ class Plain(engine.Value):
 
     def leaky_relu(self, slope=0.01):
         x = self.data
-        out = node(float(slope * x if x < 0 else x), (self,), "leaky_relu")
+        out = node(float(slope) * x if x < 0 else float(x), (self,), "leaky_relu")
         out.slopes = lambda: (1.0 if self.data > 0 else float(slope),)
         return out
 
