@@ -6,7 +6,7 @@ sample, from the rows of ``kernels/ops.h``.  The sweeps of ``kernels/edges.h`` t
 operation, and take as many directions at a time as they have lanes.
 
 Invariant: edges stand in the order in which an eager sweep adds to adjoints, so gradients are those
-of ``backward()``, to the last bit.
+of ``backward()``, to the last bit; but for a layer that has one of its own weights as an input.
 """
 
 from cpython.exc cimport PyErr_CheckSignals

@@ -54,8 +54,9 @@ def network(seed=3):
 
 
 @settings(deadline=None, max_examples=150)
-@given(recipes(SMOOTH, TAME, outputs=(1,)), st.integers(0, 999))
+@given(recipes([k for k in SMOOTH if k != "linear"], TAME, outputs=(1,)), st.integers(0, 999))
 def test_grad_has_the_bits_of_backward(recipe, seed):
+    """Not so of a layer that has one of its own weights as an input: it adds in another order."""
     function, parameters = recipe.build()
     sample, index = batch_of(np.random.default_rng(seed), 1, recipe.inputs)
     try:
