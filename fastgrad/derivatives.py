@@ -204,8 +204,7 @@ def grad(of: Any, *at: Any, wrt: Any = 0, **static: Any) -> Any:
 
     Notes
     -----
-    Of Values it is to the last bit what ``y.backward()`` would add to fresh grads, but for a layer
-    that has one of its own weights as an input: that adds in another order.
+    Of Values it is to the last bit what ``y.backward()`` would add to fresh grads.
 
     Examples
     --------

@@ -411,7 +411,7 @@ cdef int push_pooled(int32_t slot) except -1:
         else:
             tape.flags[slot] |= SWEPT
             memcpy(words + op_words(op, count), &tape.adj[slot], sizeof(double))
-            if op == OP_RUN and not tape.flags[slot] & GRAD_INT:
+            if op == OP_RUN and not tape.flags[slot] & GRAD_INT and are_apart(words, count):
                 push_run(tape.adj[slot], words[0], words[1], words[2], count)
             else:
                 push_dot(slot, NULL)
@@ -455,6 +455,14 @@ cdef inline void add_adjoint(int32_t operand, double contribution, bint is_int) 
     tape.adj[operand] += contribution
     if not is_int:
         tape.flags[operand] &= ~GRAD_INT
+
+
+cdef inline bint are_apart(const int32_t *words, int32_t count) noexcept:
+    """Have bias, w and x no entry in common?  Else adding w by w, then x by x, is another order."""
+    cdef int64_t bias = words[0], w = words[1], x = words[2]
+    return (w + count <= x or x + count <= w) and not (
+        w <= bias < w + count or x <= bias < x + count
+    )
 
 
 cdef void push_run(double g, int32_t bias, int32_t w, int32_t x, int64_t count) noexcept:

@@ -7,34 +7,11 @@ import re
 
 import numpy as np
 import pytest
+from customs import cube, cube_partials, cube_second, cubed, raises, twist, twist_partials, twisted
 from oracles import refused, run_snippet
 
 import fastgrad
 from fastgrad import Value, custom_op, detect_anomaly, functional, no_grad
-
-
-def cube(x):
-    return x * x * x
-
-
-def cube_partials(x):
-    return (3 * x * x,)
-
-
-def cube_second(x):
-    return ((6 * x,),)
-
-
-def twist(x, y, z):
-    return math.sin(x) * y - z
-
-
-def twist_partials(x, y, z):
-    return [math.cos(x) * y, math.sin(x), -1]
-
-
-cubed = custom_op(cube, cube_partials, cube_second)
-twisted = custom_op(twist, twist_partials, name="twist")
 
 
 def by_hand(x, y, z):
@@ -47,10 +24,6 @@ def by_hand(x, y, z):
 
     out._backward = rule
     return out
-
-
-def raises(*xs):
-    raise KeyError("in the user's function")
 
 
 # ---- eager

@@ -7,42 +7,15 @@ import threading
 
 import numpy as np
 import pytest
+from customs import cube, cube_partials, cube_second, cubed, raises, twist, twisted
 from oracles import run_snippet, state_of
 
 import fastgrad
 from fastgrad import TraceError, Value, custom_op, functional
 
 
-def cube(x):
-    return x * x * x
-
-
-def cube_partials(x):
-    return (3 * x * x,)
-
-
-def cube_second(x):
-    return ((6 * x,),)
-
-
-def twist(x, y, z):
-    return math.sin(x) * y - z
-
-
-def twist_partials(x, y, z):
-    return [math.cos(x) * y, math.sin(x), -1]
-
-
-cubed = custom_op(cube, cube_partials, cube_second)
-twisted = custom_op(twist, twist_partials, name="twist")
-
-
 def built_in(x, y, z):
     return (Value(0.0) + x).sin() * y - z
-
-
-def raises(*xs):
-    raise KeyError("in the user's function")
 
 
 w = [Value(0.3), Value(-1.2), Value(0.7)]
