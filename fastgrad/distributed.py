@@ -280,7 +280,6 @@ class DataParallel:
 
         Dask cannot make again what was sent; we can.
         """
-        self.client.wait_for_workers(1)
         # Not in the tasks, as client and scheduler keep the last 1000 messages; and not by
         # broadcast=True, which never ends if a worker is lost in it.
         try:
@@ -288,6 +287,7 @@ class DataParallel:
         except (OSError, KeyError):  # of a connection, and of a worker that has just been removed
             if self.client.status != "running":
                 raise
+            self.client.wait_for_workers(1)
             return None
         gradient, add = (delayed(task, pure=False) for task in (_gradient, add_up))
         parts = [
