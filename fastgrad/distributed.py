@@ -205,7 +205,8 @@ class DataParallel:
         self._remove.detach()
         self._remove = None
         if self.client.status == "running":
-            with contextlib.suppress(OSError):  # of a worker that is about to die
+            # Of a worker that is about to die, or has taken it off itself as it retires.
+            with contextlib.suppress(OSError, KeyError):
                 self.client.unregister_worker_plugin(self._name)
 
     def __enter__(self) -> Self:

@@ -141,6 +141,8 @@ def load(path: str | os.PathLike[str]) -> Any:
             return _read(file, size)
         except MemoryError:
             raise
+        except SystemError as error:  # from Python 3.12's own parser, where memory ran out
+            raise MemoryError from error
         # Whatever a parser may raise of a file that somebody has made up, its checksum included.
         except Exception as error:
             raise ValueError(
