@@ -182,7 +182,7 @@ class Script:
         try:
             for kind, k, number in self.actions:
                 x = self.operands[k % len(self.operands)] if self.operands else self.out
-                getattr(self, kind)(x, self.side.number(number))
+                getattr(self, kind)(x, python_number(number))
         finally:
             Script.depth[self.side.of] -= 1
 
@@ -307,11 +307,15 @@ def work_alone(seed):
 
 # ---- the machine
 
-indices = st.integers(0, 40)
+indices = st.one_of(st.integers(0, 3), st.integers(0, 3), st.integers(0, 40))  # from the end
 picks = st.lists(indices, min_size=1, max_size=5)
 places = st.sampled_from(["here", "here", "here", "here", "thread", "no_grad"])
 scripts = st.lists(
-    st.tuples(st.sampled_from([*SCRIPTS, "add", "add", "pass_on"]), indices, MIXED_NUMBERS),
+    st.tuples(
+        st.sampled_from([*SCRIPTS, "add", "pass_on", "pass_on", "pass_on", "fail"]),
+        indices,
+        MIXED_NUMBERS,
+    ),
     max_size=4,
 )
 
@@ -365,7 +369,10 @@ class EagerMachine(RuleBasedStateMachine):
     # -- both sides
 
     def pick(self, side, index):
-        return self.pairs[index % len(self.pairs)][side.of]
+        return self.at(index)[side.of]
+
+    def at(self, index):
+        return self.pairs[-1 - index % len(self.pairs)]
 
     def some(self, side, indices):
         return [self.pick(side, index) for index in indices]
@@ -440,10 +447,7 @@ class EagerMachine(RuleBasedStateMachine):
                 known.setdefault(of_mine, child)
                 assert known[of_mine] is child, f"{child} is another object, or at another place"
                 assert objects.setdefault(id(child), of_mine) is of_mine
-            slopes, found = (
-                outcome(lambda v=mine: v._local_grads),
-                outcome(lambda v=ours: v._local_grads),
-            )
+            slopes, found = (outcome(lambda v=v: v._local_grads) for v in (mine, ours))
             if isinstance(slopes, type) or isinstance(found, type):
                 assert slopes is found, f"_local_grads of {ours}: {found}, not {slopes}"
             else:
@@ -478,7 +482,7 @@ class EagerMachine(RuleBasedStateMachine):
         )
 
     @rule(names=st.lists(st.tuples(st.sampled_from(NAMES), picks, MIXED_NUMBERS), min_size=2,
-                         max_size=6))  # fmt: skip
+                         max_size=8))  # fmt: skip
     def record_more(self, names):
         for name, picks, number in names:
             self.record(name, picks, number, "here")
@@ -495,7 +499,8 @@ class EagerMachine(RuleBasedStateMachine):
             row = numbers if side is THEIRS else np.array(numbers)
             if side is THEIRS:
                 return [v * x for x in row]
-            return row * v if turned else v * row
+            with np.errstate(all="ignore"):
+                return row * v if turned else v * row
 
         self.run(self.both, action)
 
@@ -610,6 +615,13 @@ class EagerMachine(RuleBasedStateMachine):
     def drop(self, picks):
         self.run(lambda: [self.pairs.pop(k % len(self.pairs)) for k in picks if self.pairs])
 
+    @rule(keep=st.integers(1, 4), collect=st.booleans())
+    def drop_all_but(self, keep, collect):
+        del self.pairs[:-keep]
+        if collect:
+            gc.collect()
+            tape.reclaim()
+
     @rule(index=indices, child=indices)
     def find_again(self, index, child):
         def action(side):
@@ -623,9 +635,7 @@ class EagerMachine(RuleBasedStateMachine):
         self.run(self.copy_some, picks, how)
 
     def copy_some(self, picks, how):
-        originals = {
-            id(pair.ours): pair for pair in (self.pairs[k % len(self.pairs)] for k in picks)
-        }
+        originals = {id(pair.ours): pair for pair in map(self.at, picks)}
         found = [pair.ours for pair in originals.values()]
         if how == "copy":
             copied = [copy.copy(v) for v in found]
@@ -669,7 +679,7 @@ class EagerMachine(RuleBasedStateMachine):
     def transplant(self, which, index, at):
         """Make any Value a weight."""
         if self.models:
-            self.models[which % len(self.models)].replace(at, self.pairs[index % len(self.pairs)])
+            self.models[which % len(self.models)].replace(at, self.at(index))
 
     @rule(which=indices)
     def zero_grad(self, which):
