@@ -196,7 +196,7 @@ def in_range(function, x):
 FUNCTIONS = {
     "abs": ("abs", abs, lambda x, z: (x > 0) - (x < 0)),
     "tanh": ("tanh", math.tanh, lambda x, z: 1.0 - z * z),
-    "exp": ("exp", math.exp, lambda x, z: z),
+    "exp": ("exp", math.exp, lambda x, z: float(z)),  # also when it has been edited
     "log": ("log", math.log, lambda x, z: 1.0 / x),
     "sqrt": ("sqrt", math.sqrt, lambda x, z: 0.5 / z),
     "sin": ("sin", math.sin, lambda x, z: in_range(math.cos, x)),
@@ -208,7 +208,11 @@ FUNCTIONS = {
     "_relu_local": ("ReLU", lambda x: max(0, x), lambda x, z: float(z > 0)),
     "_relu_float": ("ReLU", lambda x: max(0.0, x), lambda x, z: int(z > 0)),
     "_tanh_by_exp": ("tanh", tanh_by_exp, lambda x, z: 1.0 - z * z),
-    "_sigmoid_by_exp": ("sigmoid", lambda x: 1 / (1 + math.exp(-x)), lambda x, z: z * (1 - z)),
+    "_sigmoid_by_exp": (
+        "sigmoid",
+        lambda x: 1 / (1 + math.exp(-x)),
+        lambda x, z: float(z * (1 - z)),
+    ),
 }
 
 
@@ -262,6 +266,7 @@ def fused(bias, ws, xs):
     all of it on, to the partial sum before it and to the product between them.  `hidden` are those
     adjoints, one a term; before the first sweep there are none.
     """
+    ws, xs = tuple(ws), tuple(xs)  # as they are now
     data = bias.data
     for w, x in zip(ws, xs, strict=True):
         data = data + w.data * x.data

@@ -4,6 +4,7 @@ The oracle is the code of micrograd's trace_graph.ipynb on the graphviz package,
 compared; the package needs no ``dot`` program for that.
 """
 
+import gc
 import math
 import random
 import re
@@ -142,6 +143,19 @@ def test_labels_of_dead_handles_are_drawn_and_stay():
     root = f(Value(1.0))
     assert "{ inner |" in draw_dot(root).source
     assert "{ inner |" in draw_dot(root).source
+
+
+def test_attributes_outlive_a_handle_that_the_cyclic_collector_found():
+    """It may empty the dict that holds them before it comes to the handle."""
+    x = Value(2.0)
+    x.label, x.sizes = "x", [1, 2]
+    used = x * 3.0
+    made = Value(1.0, (x,), "made")
+    made._backward = lambda out=made, x=x: None
+    del x, made
+    gc.collect()
+    (x,) = (v for v in used._children if v.data == 2.0)
+    assert (x.label, x.sizes) == ("x", [1, 2])
 
 
 @pytest.mark.parametrize("look", [draw_dot, trace, fastgrad.tape_table])

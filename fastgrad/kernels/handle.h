@@ -5,6 +5,7 @@
  * links.  Dead plain handles rest in a small freelist and keep their reference to the type.
  *
  *   handle_dealloc   takes its attributes to the attic if its entry is still used, frees its slot
+ *   handle_finalize  does so before the cyclic collector empties the dict that holds them
  *   handle_setattro  `v.data = 1.5` and `v.grad = 0.5` without a descriptor look-up
  *   handle_is_plain  may `Value(x)` bypass __new__ and __init__?
  *   handle_install   puts these into the slots of the type that Cython made
@@ -31,6 +32,13 @@ static inline void handle_leave_entry(Handle *self)
     else if ((tape->flags[slot] & (INNER | USED)) == INNER) tape->root_died();
 }
 
+static void handle_finalize(PyObject *object)
+{
+    Handle *self = (Handle *)object;
+    if (self->slot >= 0 && self->attributes && handle_tape->flags[self->slot] & USED)
+        handle_tape->store_attributes(self->slot, self);
+}
+
 static void handle_dealloc(PyObject *object);
 
 static void handle_dealloc_rest(PyObject *object)
@@ -38,7 +46,9 @@ static void handle_dealloc_rest(PyObject *object)
     Handle *self = (Handle *)object;
     PyTypeObject *type = Py_TYPE(object);
     /* `Value.__del__ = f`; for a subclass CPython has done it already. */
-    if (type == handle_tape->type && PyObject_CallFinalizerFromDealloc(object) < 0) return;
+    if (type == handle_tape->type && type->tp_finalize != handle_finalize
+        && PyObject_CallFinalizerFromDealloc(object) < 0)
+        return;
     if (self->tracked || type != handle_tape->type) PyObject_GC_UnTrack(object);
     handle_leave_entry(self);
     Py_TRASHCAN_BEGIN(object, handle_dealloc)
@@ -55,7 +65,7 @@ static void handle_dealloc(PyObject *object)
     Handle *self = (Handle *)object;
     Tape *tape = handle_tape;
     if (self->tracked || self->attributes || self->weakrefs || self->links
-        || Py_TYPE(object) != tape->type || tape->type->tp_finalize
+        || Py_TYPE(object) != tape->type || tape->type->tp_finalize != handle_finalize
         || tape->resting == HANDLES_AT_REST) {
         handle_dealloc_rest(object);
         return;
@@ -80,8 +90,8 @@ static int handle_traverse(PyObject *object, visitproc visit, void *arg)
 static int handle_clear(PyObject *object)
 {
     Handle *self = (Handle *)object;
-    if (self->slot >= 0 && self->attributes && handle_tape->flags[self->slot] & USED)
-        handle_tape->store_attributes(self->slot, self);
+    if (Py_TYPE(object)->tp_finalize != handle_finalize) /* but somebody's `__del__` */
+        handle_finalize(object);
     Py_CLEAR(self->attributes);
     Py_CLEAR(self->links);
     return 0;
@@ -188,6 +198,7 @@ static int handle_install(PyTypeObject *type, Tape *tape, newfunc make, vectorca
     type->tp_dealloc = handle_dealloc;
     type->tp_traverse = handle_traverse;
     type->tp_clear = handle_clear;
+    type->tp_finalize = handle_finalize;
     type->tp_setattro = handle_setattro;
     type->tp_free = PyObject_GC_Del;
     tape->type = type;
