@@ -3,18 +3,25 @@
 What the sweeps of ``kernels/edges.h`` run over are edges and bends (``edges.pyx``) with numbers on
 them (``partials.pyx``): they know of no operation, and take a direction a lane.
 
+Where a unit vector reaches a small part of the graph, several share a lane: those that reach no
+result in common, by a colouring that is found once (Curtis, Powell and Reid, On the estimation of
+sparse Jacobian matrices, 1974).
+
 Invariant: gradients are those of ``backward()``, to the last bit.
 
 Threads: a `Linear` is one thread's at a time.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
+import numpy as np
+
 from fastgrad.batch cimport Batch
-from fastgrad.edges cimport Linearised, Places, entry_of, has, list_operands, put
+from fastgrad.edges cimport Linearised, Places, chooses, entry_of, has, list_operands, put
 from fastgrad.partials cimport (
     compute, custom_of, fill, fill_custom_bends, fill_node, forward,
 )
@@ -31,8 +38,30 @@ cdef enum:
     SPARSE = 4  # graphs of which a block of directions reaches less than this part
 
 
+cdef enum:  # what a run adds
+    TANGENTS
+    ADJOINTS
+    SECOND
+
+
+@cython.final
+cdef class Colours:
+    """Unit vectors of one colour share a lane: no result depends on two of them."""
+
+    cdef double[:, ::1] seeds    # by colour, the sum of its unit vectors
+    cdef int32_t[::1] colour     # by direction
+    cdef int64_t[::1] first      # by result, and behind the last: where in `direction` ...
+    cdef int32_t[::1] direction  # ... those begin which it depends on
+
+
 cdef class Linear(Linearised):
     """See the head of this file; the parameters are those of `Linearised`."""
+
+    cdef bint[3] is_sparse  # by what a run adds: do unit vectors reach little of the graph?
+    cdef list colours       # then those of the unit vectors, once they are known
+
+    def __cinit__(self, recording, xs):
+        self.colours = [None] * 3
 
     # ---- where
 
@@ -174,12 +203,6 @@ cdef class Linear(Linearised):
         return found
 
 
-cdef enum:  # what a run adds
-    TANGENTS
-    ADJOINTS
-    SECOND
-
-
 cdef int run(
     Linear g, int what, const double[:, ::1] given, double *out, int64_t count, int64_t apart,
     int64_t results_apart
@@ -193,6 +216,10 @@ cdef int run(
         for one in range(g.xs_count):
             out[one] += g.adj[g.xs[one]]
         return 0
+    if given is None and g.is_sparse[what]:
+        if g.colours[what] is None:
+            g.colours[what] = coloured(g, what, count)
+        return run_coloured(g, what, g.colours[what], out, apart, results_apart)
     while first < count:
         some = min(<int64_t>sweeps.lanes, count - first)
         with nogil:
@@ -204,6 +231,7 @@ cdef int run(
                           results_apart)
         if first == 0 and SPARSE * reached(g, what) < g.nodes:
             sweeps = sweeps_for(2)  # each goes its own way: more lanes would carry zeros
+            g.is_sparse[what] = given is None and not has_choices(g)
         first += some
         PyErr_CheckSignals()
     return 0
@@ -214,9 +242,17 @@ cdef bint block(
     const Sweeps *sweeps, double *out, int64_t apart, int64_t results_apart
 ) noexcept nogil:
     """One direction a lane; with several lanes, false and nothing done if a result is nan."""
-    cdef const Places *places = &g.y_places if what == TANGENTS else &g.x_places
-    cdef double *numbers = g.tan if what == TANGENTS else g.bar
-    cdef const uint64_t *has_numbers = g.has_tan if what == TANGENTS else g.has_bar
+    sweep_lanes(g, what, given, first, some, sweeps)
+    if sweeps.lanes > 1 and has_nan(g, what, some, sweeps.lanes):
+        return False
+    add_results(g, what, None, first, some, sweeps.lanes, out, apart, results_apart)
+    return True
+
+
+cdef void sweep_lanes(
+    Linear g, int what, const double[:, ::1] given, int64_t first, int64_t some,
+    const Sweeps *sweeps
+) noexcept nogil:
     if what == ADJOINTS:
         seed(g, g.ys, g.ys_count, given, first, some, sweeps.lanes, g.bar, g.has_bar)
         sweeps.adjoint(&g.c, g.due, g.has_bar, g.bar)
@@ -226,39 +262,67 @@ cdef bint block(
     if what == SECOND:
         begin_second(g)
         sweeps.second(&g.c, g.adj, g.has_tan, g.tan, g.due, g.has_bar, g.bar)
-    if sweeps.lanes > 1 and not add_results(g, places, has_numbers, numbers, some, sweeps.lanes,
-                                            NULL, 0, 0):
-        return False
-    add_results(g, places, has_numbers, numbers, some, sweeps.lanes, out, apart, results_apart)
-    return True
 
 
-cdef bint add_results(
-    Linear g, const Places *places, const uint64_t *has_numbers, const double *numbers,
-    int64_t some, int lanes, double *out, int64_t apart, int64_t results_apart
+cdef inline const Places *places_of(Linear g, int what) noexcept nogil:
+    """Where the results belong, ..."""
+    return &g.y_places if what == TANGENTS else &g.x_places
+
+
+cdef inline const double *lanes_of(Linear g, int what) noexcept nogil:
+    """... the lanes of each node after a sweep, ..."""
+    return g.tan if what == TANGENTS else g.bar
+
+
+cdef inline uint64_t results_in(Linear g, int what, int32_t word) noexcept nogil:
+    """... and which of 64 nodes are results, and have been reached."""
+    return places_of(g, what).nodes[word] & (g.has_tan if what == TANGENTS else g.has_bar)[word]
+
+
+cdef bint has_nan(Linear g, int what, int64_t some, int lanes) noexcept nogil:
+    cdef int32_t word
+    cdef int64_t lane
+    cdef uint64_t bits
+    cdef const double *number
+    for word in range(g.c.words):
+        bits = results_in(g, what, word)
+        while bits:
+            number = lanes_of(g, what) + (64 * <int64_t>word + LOWEST(bits)) * lanes
+            bits &= bits - 1
+            for lane in range(some):
+                if isnan(number[lane]):
+                    return True
+    return False
+
+
+cdef void add_results(
+    Linear g, int what, Colours colours, int64_t first, int64_t some, int lanes, double *out,
+    int64_t apart, int64_t results_apart
 ) noexcept nogil:
-    """Add the lanes of the nodes at these places; without `out`, say whether none is nan."""
+    """Add lanes to results: of directions, or of colours, those that a result depends on."""
+    cdef const Places *places = places_of(g, what)
     cdef int32_t word, node
-    cdef int64_t lane, k
+    cdef int64_t lane, k, i, place
     cdef uint64_t bits
     cdef double *to
     cdef const double *number
     for word in range(g.c.words):
-        bits = has_numbers[word] & places.nodes[word]
+        bits = results_in(g, what, word)
         while bits:
             node = 64 * word + LOWEST(bits)
             bits &= bits - 1
-            number = numbers + <int64_t>node * lanes
-            if out == NULL:
-                for lane in range(some):
-                    if isnan(number[lane]):
-                        return False
-                continue
+            number = lanes_of(g, what) + <int64_t>node * lanes
             for k in range(places.first[node], places.first[node + 1]):
-                to = out + places.place[k] * results_apart
-                for lane in range(some):
-                    to[lane * apart] += number[lane]
-    return True
+                place = places.place[k]
+                to = out + place * results_apart
+                if colours is None:
+                    for lane in range(some):
+                        to[lane * apart] += number[lane]
+                    continue
+                for i in range(colours.first[place], colours.first[place + 1]):
+                    lane = colours.colour[colours.direction[i]] - first
+                    if 0 <= lane < some:
+                        to[colours.direction[i] * apart] += number[lane]
 
 
 cdef int64_t reached(Linear g, int what) noexcept nogil:
@@ -269,6 +333,73 @@ cdef int64_t reached(Linear g, int what) noexcept nogil:
     for node in range(g.nodes):
         count += has(nodes, node)
     return count
+
+
+# ---- several directions a lane
+
+
+cdef bint has_choices(Linear g) noexcept nogil:
+    """Do edges lead elsewhere at another sample?"""
+    cdef int32_t node
+    for node in range(1, g.nodes):
+        if entry_of(g, node) >= 0 and chooses(g.recording, entry_of(g, node)):
+            return True
+    return False
+
+
+cdef Colours coloured(Linear g, int what, int64_t count):
+    """Give each of `count` unit vectors the first colour that none with a result in common has."""
+    cdef const Places *places = places_of(g, what)
+    cdef Colours found = Colours()
+    cdef int32_t word, node
+    cdef int64_t k
+    cdef uint64_t bits
+    results = [[] for _ in range(count)]  # by direction
+    directions = [[] for _ in range(g.ys_count if what == TANGENTS else g.xs_count)]  # by result
+    for one in range(count):
+        sweep_lanes(g, what, None, one, 1, sweeps_for(1))
+        for word in range(g.c.words):
+            bits = results_in(g, what, word)
+            while bits:
+                node = 64 * word + LOWEST(bits)
+                bits &= bits - 1
+                for k in range(places.first[node], places.first[node + 1]):
+                    results[one].append(places.place[k])
+                    directions[places.place[k]].append(one)
+        PyErr_CheckSignals()
+    colours = np.zeros(count, dtype=np.int32)
+    for one in range(count):
+        taken = {colours[other] for k in results[one] for other in directions[k] if other < one}
+        colours[one] = next(colour for colour in range(count) if colour not in taken)
+        PyErr_CheckSignals()
+    seeds = np.zeros((colours.max() + 1, count))
+    seeds[colours, np.arange(count)] = 1.0
+    found.seeds, found.colour = seeds, colours
+    found.first = np.cumsum([0, *map(len, directions)], dtype=np.int64)
+    found.direction = np.array([one for some in directions for one in some], dtype=np.int32)
+    return found
+
+
+cdef int run_coloured(
+    Linear g, int what, Colours colours, double *out, int64_t apart, int64_t results_apart
+) except -1:
+    """`run` along all unit vectors, a colour a lane."""
+    cdef int64_t count = len(colours.seeds), first = 0, some, one
+    cdef const Sweeps *sweeps = sweeps_for(count)
+    while first < count:
+        some = min(<int64_t>sweeps.lanes, count - first)
+        with nogil:
+            sweep_lanes(g, what, colours.seeds, first, some, sweeps)
+            if not has_nan(g, what, some, sweeps.lanes):
+                add_results(g, what, colours, first, some, sweeps.lanes, out, apart, results_apart)
+            else:
+                for one in range(len(colours.colour)):
+                    if first <= colours.colour[one] < first + some:
+                        block(g, what, None, one, 1, sweeps_for(1), out + one * apart, apart,
+                              results_apart)
+        first += some
+        PyErr_CheckSignals()
+    return 0
 
 
 # ---- sweeps

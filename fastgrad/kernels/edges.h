@@ -20,46 +20,54 @@
 #define HAS(set, node) ((set)[(node) >> 6] >> ((node)&63) & 1)
 #define SET(set, node) ((set)[(node) >> 6] |= (uint64_t)1 << ((node)&63))
 
-/* to += factor * from, on all lanes. */
-static ALWAYS_INLINE void add_lanes(double *to, double factor, const double *from, const int lanes)
-{
-    if (lanes == 1) {
-        *to += factor * *from;
-        return;
-    }
-    for (int l = 0; l < lanes; l += 4)
-        STORE(to + l, LOAD(to + l) + SPLAT(factor) * LOAD(from + l));
-}
+/* A node's lanes: a vector for each four, or one number. */
+#define LANES_OF(node) ((int64_t)(node)*lanes)
 
-/* The same where `to` may have no numbers yet. */
+/* to = before + factor * from, on all lanes; `before` is 0 where `to` has no numbers yet. */
 static ALWAYS_INLINE void add_to_node(double *numbers, uint64_t *has, int32_t node, double factor,
                                       const double *from, const int lanes)
 {
-    double *const to = numbers + (int64_t)node * lanes;
-    if (!HAS(has, node)) {
-        SET(has, node);
-        for (int l = 0; l < lanes; l++) to[l] = 0.0;
+    double *const to = numbers + LANES_OF(node);
+    const int is_first = !HAS(has, node);
+    if (lanes == 1) {
+        *to = (is_first ? 0.0 : *to) + factor * *from;
+    } else if (is_first) {
+        for (int l = 0; l < lanes; l += 4)
+            STORE(to + l, SPLAT(0.0) + SPLAT(factor) * LOAD(from + l));
+    } else {
+        for (int l = 0; l < lanes; l += 4)
+            STORE(to + l, LOAD(to + l) + SPLAT(factor) * LOAD(from + l));
     }
-    add_lanes(to, factor, from, lanes);
+    SET(has, node);
 }
+
+/* `due` has a node more; of the word at work a copy is in a register. */
+#define SET_DUE(node)                                                                              \
+    do {                                                                                           \
+        const uint64_t its_bit = (uint64_t)1 << ((node)&63);                                       \
+        if ((node) >> 6 == word) waiting |= its_bit;                                               \
+        else due[(node) >> 6] |= its_bit;                                                          \
+    } while (0)
 
 /* Up from the nodes in `due`, whose seeds are in tan; nodes not in `wanted` are left out. */
 static ALWAYS_INLINE void tangent_sweep(const Edges *edges, const uint64_t *wanted, uint64_t *due,
                                         uint64_t *has, double *tan, const int lanes)
 {
-    for (int32_t word = 0; word < edges->words; word++)
-        while (due[word]) {
-            const int bit = LOWEST(due[word]);
-            const int32_t node = 64 * word + bit;
-            due[word] &= due[word] - 1;
+    for (int32_t word = 0; word < edges->words; word++) {
+        uint64_t waiting = due[word];
+        due[word] = 0;
+        while (waiting) {
+            const int32_t node = 64 * word + LOWEST(waiting);
+            waiting &= waiting - 1;
             for (int64_t k = edges->edge[node]; k < edges->edge[node + 1]; k++)
                 if (HAS(has, edges->operand[k]))
                     add_to_node(tan, has, node, edges->partial[k],
-                                tan + (int64_t)edges->operand[k] * lanes, lanes);
+                                tan + LANES_OF(edges->operand[k]), lanes);
             if (!HAS(has, node)) continue;
             for (int64_t k = edges->use[node]; k < edges->use[node + 1]; k++)
-                if (HAS(wanted, edges->user[k])) SET(due, edges->user[k]);
+                if (HAS(wanted, edges->user[k])) SET_DUE(edges->user[k]);
         }
+    }
 }
 
 /* Down from the nodes in `due`; with `tan`, through bends too. */
@@ -67,31 +75,34 @@ static ALWAYS_INLINE void down_sweep(const Edges *edges, const double *adj, cons
                                      const double *tan, uint64_t *due, uint64_t *has, double *bar,
                                      const int lanes)
 {
-    for (int32_t word = edges->words - 1; word >= 0; word--)
-        while (due[word]) {
-            const int bit = HIGHEST(due[word]);
+    for (int32_t word = edges->words - 1; word >= 0; word--) {
+        uint64_t waiting = due[word];
+        due[word] = 0;
+        while (waiting) {
+            const int bit = HIGHEST(waiting);
             const int32_t node = 64 * word + bit;
-            const double *const from = bar + (int64_t)node * lanes;
-            due[word] &= ~((uint64_t)1 << bit);
+            const double *const from = bar + LANES_OF(node);
+            waiting &= ~((uint64_t)1 << bit);
             if (HAS(has, node))
                 for (int64_t k = edges->edge[node]; k < edges->edge[node + 1]; k++) {
                     add_to_node(bar, has, edges->operand[k], edges->partial[k], from, lanes);
-                    SET(due, edges->operand[k]);
+                    SET_DUE(edges->operand[k]);
                 }
             if (!tan) continue;
             for (int64_t k = edges->bend[node]; k < edges->bend[node + 1]; k++) {
                 const int32_t x = edges->left[k], y = edges->right[k];
                 const double factor = edges->second[k] * adj[node];
                 if (HAS(has_tan, y)) {
-                    add_to_node(bar, has, x, factor, tan + (int64_t)y * lanes, lanes);
-                    SET(due, x);
+                    add_to_node(bar, has, x, factor, tan + LANES_OF(y), lanes);
+                    SET_DUE(x);
                 }
                 if (x != y && HAS(has_tan, x)) {
-                    add_to_node(bar, has, y, factor, tan + (int64_t)x * lanes, lanes);
-                    SET(due, y);
+                    add_to_node(bar, has, y, factor, tan + LANES_OF(x), lanes);
+                    SET_DUE(y);
                 }
             }
         }
+    }
 }
 
 #define SWEEPS_ON(lanes)                                                                           \
