@@ -35,7 +35,9 @@ cdef extern from "kernels/program.h":
 
 
 cdef enum:
-    SPARSE = 4  # graphs of which a block of directions reaches less than this part
+    SPARSE = 4    # graphs of which a block of directions reaches less than this part
+    SHARING = 4   # directions a colour, at least, and ...
+    PAIRS = 1000  # ... pairs with a result in common, at most, a direction
 
 
 cdef enum:  # what a run adds
@@ -48,7 +50,7 @@ cdef enum:  # what a run adds
 cdef class Colours:
     """Unit vectors of one colour share a lane: no result depends on two of them."""
 
-    cdef double[:, ::1] seeds    # by colour, the sum of its unit vectors
+    cdef int64_t count           # of colours; 0 if so few could share that it does not pay
     cdef int32_t[::1] colour     # by direction
     cdef int64_t[::1] first      # by result, and behind the last: where in `direction` ...
     cdef int32_t[::1] direction  # ... those begin which it depends on
@@ -210,6 +212,7 @@ cdef int run(
     """Add results along `count` directions; `apart` are those of one direction and the next."""
     cdef const Sweeps *sweeps = sweeps_for(count)
     cdef int64_t first = 0, some, one
+    cdef Colours colours
     cdef bint done
     if what == ADJOINTS and count == 1 and g.ys_count == 1:
         sweep_all(g, 1.0 if given is None else given[0, 0])
@@ -219,7 +222,9 @@ cdef int run(
     if given is None and g.is_sparse[what]:
         if g.colours[what] is None:
             g.colours[what] = coloured(g, what, count)
-        return run_coloured(g, what, g.colours[what], out, apart, results_apart)
+        colours = g.colours[what]
+        if colours.count:
+            return run_coloured(g, what, colours, out, apart, results_apart)
     while first < count:
         some = min(<int64_t>sweeps.lanes, count - first)
         with nogil:
@@ -242,7 +247,7 @@ cdef bint block(
     const Sweeps *sweeps, double *out, int64_t apart, int64_t results_apart
 ) noexcept nogil:
     """One direction a lane; with several lanes, false and nothing done if a result is nan."""
-    sweep_lanes(g, what, given, first, some, sweeps)
+    sweep_lanes(g, what, given, None, first, some, sweeps)
     if sweeps.lanes > 1 and has_nan(g, what, some, sweeps.lanes):
         return False
     add_results(g, what, None, first, some, sweeps.lanes, out, apart, results_apart)
@@ -250,14 +255,14 @@ cdef bint block(
 
 
 cdef void sweep_lanes(
-    Linear g, int what, const double[:, ::1] given, int64_t first, int64_t some,
-    const Sweeps *sweeps
+    Linear g, int what, const double[:, ::1] given, Colours colours, int64_t first,
+    int64_t some, const Sweeps *sweeps
 ) noexcept nogil:
     if what == ADJOINTS:
-        seed(g, g.ys, g.ys_count, given, first, some, sweeps.lanes, g.bar, g.has_bar)
+        seed(g, g.ys, g.ys_count, given, colours, first, some, sweeps.lanes, g.bar, g.has_bar)
         sweeps.adjoint(&g.c, g.due, g.has_bar, g.bar)
     else:
-        seed(g, g.xs, g.xs_count, given, first, some, sweeps.lanes, g.tan, g.has_tan)
+        seed(g, g.xs, g.xs_count, given, colours, first, some, sweeps.lanes, g.tan, g.has_tan)
         sweeps.tangent(&g.c, g.every if what == TANGENTS else g.bent, g.due, g.has_tan, g.tan)
     if what == SECOND:
         begin_second(g)
@@ -357,7 +362,7 @@ cdef Colours coloured(Linear g, int what, int64_t count):
     results = [[] for _ in range(count)]  # by direction
     directions = [[] for _ in range(g.ys_count if what == TANGENTS else g.xs_count)]  # by result
     for one in range(count):
-        sweep_lanes(g, what, None, one, 1, sweeps_for(1))
+        sweep_lanes(g, what, None, None, one, 1, sweeps_for(1))
         for word in range(g.c.words):
             bits = results_in(g, what, word)
             while bits:
@@ -367,14 +372,15 @@ cdef Colours coloured(Linear g, int what, int64_t count):
                     results[one].append(places.place[k])
                     directions[places.place[k]].append(one)
         PyErr_CheckSignals()
+    if (SHARING * max(map(len, directions)) > count
+            or sum([len(some) ** 2 for some in directions]) > PAIRS * count):
+        return found
     colours = np.zeros(count, dtype=np.int32)
     for one in range(count):
         taken = {colours[other] for k in results[one] for other in directions[k] if other < one}
         colours[one] = next(colour for colour in range(count) if colour not in taken)
         PyErr_CheckSignals()
-    seeds = np.zeros((colours.max() + 1, count))
-    seeds[colours, np.arange(count)] = 1.0
-    found.seeds, found.colour = seeds, colours
+    found.count, found.colour = colours.max() + 1, colours
     found.first = np.cumsum([0, *map(len, directions)], dtype=np.int64)
     found.direction = np.array([one for some in directions for one in some], dtype=np.int32)
     return found
@@ -384,12 +390,12 @@ cdef int run_coloured(
     Linear g, int what, Colours colours, double *out, int64_t apart, int64_t results_apart
 ) except -1:
     """`run` along all unit vectors, a colour a lane."""
-    cdef int64_t count = len(colours.seeds), first = 0, some, one
-    cdef const Sweeps *sweeps = sweeps_for(count)
-    while first < count:
-        some = min(<int64_t>sweeps.lanes, count - first)
+    cdef int64_t first = 0, some, one
+    cdef const Sweeps *sweeps = sweeps_for(colours.count)
+    while first < colours.count:
+        some = min(<int64_t>sweeps.lanes, colours.count - first)
         with nogil:
-            sweep_lanes(g, what, colours.seeds, first, some, sweeps)
+            sweep_lanes(g, what, None, colours, first, some, sweeps)
             if not has_nan(g, what, some, sweeps.lanes):
                 add_results(g, what, colours, first, some, sweeps.lanes, out, apart, results_apart)
             else:
@@ -410,26 +416,31 @@ cdef void empty(Linear g, uint64_t *nodes) noexcept nogil:
 
 
 cdef void seed(
-    Linear g, const int32_t *nodes, int64_t count, const double[:, ::1] given, int64_t first,
-    int64_t some, int lanes, double *numbers, uint64_t *has_numbers
+    Linear g, const int32_t *nodes, int64_t count, const double[:, ::1] given, Colours colours,
+    int64_t first, int64_t some, int lanes, double *numbers, uint64_t *has_numbers
 ) noexcept nogil:
-    """Begin with directions first, ..., first + some - 1: unit vectors if none are given."""
+    """Begin with directions first, ..., first + some - 1, unit vectors if none are given.
+
+    Or with as many colours, each of which is the sum of its unit vectors.
+    """
     cdef int64_t k, lane
     cdef int32_t node
     empty(g, has_numbers)
     empty(g, g.due)
-    if given is None:
+    if given is None and colours is None:
         nodes += first
         count = some
     for k in range(count):
         node = nodes[k]
-        if node == 0:
+        if node == 0 or colours is not None and not first <= colours.colour[k] < first + some:
             continue
         if not has(has_numbers, node):
             memset(numbers + <int64_t>node * lanes, 0, lanes * sizeof(double))
         put(has_numbers, node)
         put(g.due, node)
-        if given is None:
+        if colours is not None:
+            numbers[<int64_t>node * lanes + colours.colour[k] - first] += 1.0
+        elif given is None:
             numbers[<int64_t>node * lanes + k] += 1.0
         else:
             for lane in range(some):

@@ -222,13 +222,13 @@ def test_any_number_of_directions_has_the_same_numbers(directions):
     assert np.array_equal(fastgrad.jvp(rosenbrock, x, v=v)[0], one_by_one)
 
 
-def sparse(outputs):
-    """Programs of which a direction reaches a little, the last one more, and x[5] nothing."""
+def sparse(outputs, common):
+    """Programs of which a direction reaches a little; x[5] nothing; if `common`, the last all."""
 
     def terms(x):
         for k in range(len(x)):
             by = x[3 * k % len(x)]
-            yield (x[k] * by - x[-1].tanh()).exp() * (k + 1)
+            yield (x[k] * by - x[-1 if common else k].tanh()).exp() * (k + 1)
             yield (by - 0.25 * k) ** 2 + x[(k + 1) % len(x)] ** 0.5
 
     def program(x):
@@ -240,16 +240,17 @@ def sparse(outputs):
     return fastgrad.compile(program)
 
 
+@pytest.mark.parametrize("common", [False, True])
 @pytest.mark.parametrize("outputs", ["one", "few", "many"])
-def test_directions_that_share_a_lane_have_the_same_numbers(outputs):
+def test_directions_that_share_a_lane_have_the_same_numbers(outputs, common):
     """They do so from the second time on, with all unit vectors, where a program is sparse."""
     derivative = fastgrad.hessian if outputs == "one" else fastgrad.jacobian
     x = np.random.default_rng(3).uniform(0.1, 1, size=(4, 70))
     x[2, 10] = 0.0  # where a slope is inf
     x[3, 20] = np.nan
-    found = derivative(sparse(outputs), x)
+    found = derivative(sparse(outputs, common), x)
     for row, of_row in zip(x, found, strict=True):
-        alone = derivative(sparse(outputs), row[None])[0]
+        alone = derivative(sparse(outputs, common), row[None])[0]
         assert alone.tobytes() == of_row.tobytes()
     assert np.count_nonzero(found[0]) < 700
     assert np.isinf(found[2]).any() and not np.isinf(found[:2]).any()
