@@ -12,7 +12,6 @@ Invariant: gradients are those of ``backward()``, to the last bit.
 Threads: a `Linear` is one thread's at a time.
 """
 
-cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint64_t
@@ -46,7 +45,6 @@ cdef enum:  # what a run adds
     SECOND
 
 
-@cython.final
 cdef class Colours:
     """Unit vectors of one colour share a lane: no result depends on two of them."""
 
@@ -354,23 +352,18 @@ cdef bint has_choices(Linear g) noexcept nogil:
 
 cdef Colours coloured(Linear g, int what, int64_t count):
     """Give each of `count` unit vectors the first colour that none with a result in common has."""
-    cdef const Places *places = places_of(g, what)
+    cdef const int32_t *nodes = g.ys if what == TANGENTS else g.xs
+    cdef const uint64_t *has_numbers = g.has_tan if what == TANGENTS else g.has_bar
+    cdef int64_t place, places = g.ys_count if what == TANGENTS else g.xs_count
     cdef Colours found = Colours()
-    cdef int32_t word, node
-    cdef int64_t k
-    cdef uint64_t bits
     results = [[] for _ in range(count)]  # by direction
-    directions = [[] for _ in range(g.ys_count if what == TANGENTS else g.xs_count)]  # by result
+    directions = [[] for _ in range(places)]  # by result
     for one in range(count):
         sweep_lanes(g, what, None, None, one, 1, sweeps_for(1))
-        for word in range(g.c.words):
-            bits = results_in(g, what, word)
-            while bits:
-                node = 64 * word + LOWEST(bits)
-                bits &= bits - 1
-                for k in range(places.first[node], places.first[node + 1]):
-                    results[one].append(places.place[k])
-                    directions[places.place[k]].append(one)
+        for place in range(places):
+            if nodes[place] and has(has_numbers, nodes[place]):
+                results[one].append(place)
+                directions[place].append(one)
         PyErr_CheckSignals()
     if (SHARING * max(map(len, directions)) > count
             or sum([len(some) ** 2 for some in directions]) > PAIRS * count):

@@ -20,7 +20,7 @@
 #define HAS(set, node) ((set)[(node) >> 6] >> ((node)&63) & 1)
 #define SET(set, node) ((set)[(node) >> 6] |= (uint64_t)1 << ((node)&63))
 
-/* A node's lanes: a vector for each four, or one number. */
+/* Where a node's lanes begin. */
 #define LANES_OF(node) ((int64_t)(node)*lanes)
 
 /* to = before + factor * from, on all lanes; `before` is 0 where `to` has no numbers yet. */
