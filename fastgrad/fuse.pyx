@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (
-    ACTIVE, GONE, OP_PARAMETER, VARIES, Fused, Layer, operands, row, second, x_of,
+    ACTIVE, GONE, OP_PARAMETER, VARIES, Fused, Layer, row, x_of,
 )
 from fastgrad.number cimport mix, number
 from fastgrad.recording cimport Recording
@@ -29,32 +29,12 @@ cdef Fused fuse(Recording recording):
     """Make a recording ready to be planned."""
     cdef Fused graph = Fused(recording.parameters)
     number(graph, recording)
-    graph.uses = <int32_t *>zeros(graph.size, sizeof(int32_t))
     graph.uniform = <int32_t *>zeros(graph.size, sizeof(int32_t))
     graph.layer = <int32_t *>zeros(graph.size, sizeof(int32_t))
-    count_uses(graph)
     chain(graph)
     find_layers(graph)
     number_uniforms(graph)
     return graph
-
-
-cdef int count_uses(Fused graph) except -1:
-    cdef const int32_t *words = NULL
-    cdef int32_t node, k, count = 0
-    for node in range(graph.size):
-        operands(graph, node, &words, &count)
-        for k in range(count):
-            graph.uses[words[k]] += 1
-        if graph.op[node] == OP_RUN:
-            words = row(graph, node)
-            for k in range(graph.b[node]):
-                graph.uses[words[k]] += 1
-        if second(graph, node):
-            graph.uses[graph.b[node]] += 1
-    for k in range(graph.outputs.size):
-        graph.uses[graph.outputs.at[k]] += 1
-    return 0
 
 
 # ---- chains become dot products
@@ -133,16 +113,20 @@ cdef int write_dot(
 # ---- dot products become layers
 
 
+cdef struct Candidate:  # a DOT or RUN that may join a layer
+    int32_t node
+    int32_t members          # of the first with its x: how many have them; of the others 0
+    int32_t last, following  # of the first: the last with its x; the next one, + 1
+
+
 cdef int find_layers(Fused graph) except -1:
     """Group DOTs and RUNs of uniform weights by their x; put the weight of each term first."""
-    cdef int32_t node, other, k
-    cdef Words candidates = Words(NULL, 0, 0)
-    cdef int64_t buckets = 64, at, i
+    cdef int32_t node, k, i, first
+    cdef Words nodes = Words(NULL, 0, 0)
+    cdef int64_t buckets = 64, at
     cdef int32_t *seen = NULL
     cdef int32_t *table = NULL
-    cdef int32_t *following = NULL  # the next one with the same x, + 1
-    cdef int32_t *last = NULL
-    cdef int32_t *members = NULL
+    cdef Candidate *candidates = NULL
     cdef uint64_t hash
     for node in range(graph.size):
         graph.layer[node] = -1
@@ -153,54 +137,50 @@ cdef int find_layers(Fused graph) except -1:
                 graph.op[node] == OP_DOT and not graph.marks[node] & GONE
                 and may_join(graph, node, seen)
             ):
-                push(&candidates, node)
-        while buckets < 2 * candidates.size:
+                push(&nodes, node)
+        while buckets < 2 * nodes.size:
             buckets *= 2
         table = <int32_t *>zeros(buckets, sizeof(int32_t))
-        following = <int32_t *>zeros(graph.size, sizeof(int32_t))
-        last = <int32_t *>zeros(graph.size, sizeof(int32_t))
-        members = <int32_t *>zeros(graph.size, sizeof(int32_t))
-        for i in range(candidates.size):
-            node = candidates.at[i]
+        candidates = <Candidate *>zeros(nodes.size, sizeof(Candidate))
+        for i in range(nodes.size):
+            node = candidates[i].node = nodes.at[i]
             hash = graph.b[node]
             for k in range(graph.b[node]):
                 hash = mix(hash, x_of(graph, node, k))
             at = <int64_t>(hash & <uint64_t>(buckets - 1))
-            while table[at] and not same_x(graph, table[at] - 1, node):
+            while table[at] and not same_x(graph, nodes.at[table[at] - 1], node):
                 at = (at + 1) & (buckets - 1)
             if not table[at]:
-                table[at] = node + 1
-                other = node
+                table[at] = i + 1
+                first = i
             else:
-                other = table[at] - 1
-                following[last[other]] = node + 1
-            last[other] = node
-            members[other] += 1
-        for i in range(candidates.size):
-            node = candidates.at[i]
-            if <int64_t>members[node] * graph.b[node] < LEAST_WORK:
-                members[node] = 0
-            graph.layer_count += members[node] != 0
+                first = table[at] - 1
+                candidates[candidates[first].last].following = i + 1
+            candidates[first].last = i
+            candidates[first].members += 1
+        for i in range(nodes.size):
+            if <int64_t>candidates[i].members * graph.b[nodes.at[i]] < LEAST_WORK:
+                candidates[i].members = 0
+            graph.layer_count += candidates[i].members != 0
         graph.layers = <Layer *>zeros(graph.layer_count, sizeof(Layer))
         graph.layer_count = 0
-        for i in range(candidates.size):
-            if members[candidates.at[i]]:
-                add_layer(graph, candidates.at[i], members[candidates.at[i]], following)
+        for i in range(nodes.size):
+            if candidates[i].members:
+                add_layer(graph, candidates, i)
     finally:
-        free(candidates.at)
+        free(nodes.at)
         free(seen)
         free(table)
-        free(following)
-        free(last)
-        free(members)
+        free(candidates)
     return 0
 
 
-cdef int add_layer(Fused graph, int32_t node, int32_t members, const int32_t *following) except -1:
+cdef int add_layer(Fused graph, const Candidate *candidates, int32_t first) except -1:
     """Note a layer, with the x that its members share."""
     cdef Layer *layer = graph.layers + graph.layer_count
-    cdef int32_t k
-    layer.first, layer.members = <int32_t>graph.members.size, members
+    cdef const Candidate *member = candidates + first
+    cdef int32_t node = member.node, k
+    layer.first, layer.members = <int32_t>graph.members.size, member.members
     layer.inputs = graph.b[node]
     layer.x = <int32_t>graph.pool.size
     if graph.op[node] == OP_RUN:
@@ -209,11 +189,11 @@ cdef int add_layer(Fused graph, int32_t node, int32_t members, const int32_t *fo
         for k in range(layer.inputs):
             push(&graph.pool, x_of(graph, node, k))
     while True:
-        graph.layer[node] = graph.layer_count
-        push(&graph.members, node)
-        if not following[node]:
+        graph.layer[member.node] = graph.layer_count
+        push(&graph.members, member.node)
+        if not member.following:
             break
-        node = following[node] - 1
+        member = candidates + member.following - 1
     graph.layer_count += 1
     return 0
 

@@ -49,5 +49,6 @@ cdef class Fused:
         self.b = <int32_t *>resized(self.b, room, sizeof(int32_t))
         self.val = <double *>resized(self.val, room, sizeof(double))
         self.row = <int32_t *>resized(self.row, room, sizeof(int32_t))
+        self.uses = <int32_t *>resized(self.uses, room, sizeof(int32_t))
         self.room = room
         return 0

@@ -11,7 +11,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 from fastgrad.nodes cimport (
-    ACTIVE, OP_CUBE, OP_INVERSE, OP_PARAMETER, OP_ROOT, OP_SQUARE, OUTPUT, VARIES, Fused,
+    ACTIVE, OP_CUBE, OP_INVERSE, OP_PARAMETER, OP_ROOT, OP_SQUARE, OUTPUT, VARIES, Fused, operands,
+    row, second,
 )
 from fastgrad.recording cimport OP_INPUT, Recording
 from fastgrad.tape cimport (
@@ -28,7 +29,7 @@ cdef enum:
 cdef struct Names:  # while entries become nodes
     int32_t *ids    # by the recording's numbers: the node, + 1; 0 if there is none yet
     int32_t *table  # of node + 1, by hash; 0: empty
-    int64_t mask
+    uint64_t mask
     int32_t first, count, at, rows  # the last row of x: its numbers, its place in the pool or -1
 
 
@@ -37,7 +38,7 @@ cdef int number(Fused graph, Recording recording) except -1:
     cdef int64_t n = recording.size, k
     cdef Names names = Names(NULL, NULL, 63, -1, 0, -1, 0)
     cdef int32_t new
-    while names.mask < 2 * n:
+    while names.mask < <uint64_t>(2 * n):
         names.mask = 2 * names.mask + 1
     graph.make_room(n + min(n, recording.parameters) + 1)
     try:
@@ -49,12 +50,14 @@ cdef int number(Fused graph, Recording recording) except -1:
             names.ids[recording.parameters + k] = new + 1
             if new == graph.size:
                 graph.size += 1
+                count_uses(graph, new)
             elif graph.op[graph.size] >= OP_FIRST_POOLED and graph.op[graph.size] < OP_SQUARE:
                 graph.pool.size = graph.a[graph.size]  # its words were the last
         for k in range(recording.output_count):
             new = node_of(graph, &names, recording.outputs[k])
             push(&graph.outputs, new)
             graph.marks[new] |= OUTPUT
+            graph.uses[new] += 1
     finally:
         free(names.ids)
         free(names.table)
@@ -80,8 +83,22 @@ cdef inline int new_node(
         graph.make_room(2 * graph.room + 64)
     graph.op[node], graph.marks[node] = op, marks
     graph.a[node], graph.b[node] = a, b
-    graph.val[node], graph.row[node] = val, 0
+    graph.val[node], graph.row[node], graph.uses[node] = val, 0, 0
     return 0
+
+
+cdef inline void count_uses(Fused graph, int32_t node) noexcept:
+    cdef const int32_t *words = NULL
+    cdef int32_t k, count = 0
+    operands(graph, node, &words, &count)
+    for k in range(count):
+        graph.uses[words[k]] += 1
+    if graph.op[node] == OP_RUN:
+        words = row(graph, node)
+        for k in range(graph.b[node]):
+            graph.uses[words[k]] += 1
+    if second(graph, node):
+        graph.uses[graph.b[node]] += 1
 
 
 cdef int32_t place_row(Fused graph, Names *names, int32_t first, int32_t count) except -2:
@@ -120,7 +137,8 @@ cdef inline int power_op(double exponent) noexcept:
 
 cdef int copy_node(Fused graph, Recording recording, int64_t entry, Names *names) except -1:
     """Write an entry as node number `size`, with its operands' new numbers and its marks."""
-    cdef int32_t a = recording.a[entry], b = recording.b[entry], swap, place = -1
+    cdef int32_t a = recording.a[entry], b = recording.b[entry], place = -1
+    cdef bint swaps
     cdef const int32_t *words = recording.pool + a
     cdef int op = recording.op[entry]
     cdef int32_t k
@@ -130,16 +148,13 @@ cdef int copy_node(Fused graph, Recording recording, int64_t entry, Names *names
     elif op == OP_LEAF:
         a = b = 0
     elif op < OP_FIRST_POOLED:
-        a, b = node_of(graph, names, a), node_of(graph, names, b)
-        if op_rows[op].operands == 1:
-            b = a
-        elif (op == OP_ADD or op == OP_MUL) and a > b:
-            swap = a
-            a = b
-            b = swap
-        marks = graph.marks[a] | graph.marks[b] & VARIES
-        if op_rows[op].shown == 2:
-            marks |= graph.marks[b]
+        a, b = node_of(graph, names, a), node_of(graph, names, b)  # the same for one operand
+        # Conditional expressions, as a processor could not foretell these branches.
+        swaps = (op == OP_ADD or op == OP_MUL) & (a > b)
+        a, b = (b if swaps else a), (a if swaps else b)
+        marks = graph.marks[a] | graph.marks[b] & (
+            VARIES | ACTIVE if op_rows[op].shown == 2 else VARIES
+        )
         if op == OP_POW_CONST and graph.op[b] == OP_LEAF:
             op = power_op(graph.val[b])
             if op != OP_POW_CONST:
@@ -180,19 +195,22 @@ cdef int copy_node(Fused graph, Recording recording, int64_t entry, Names *names
 cdef int32_t find_equal(Fused graph, Names *names) noexcept:
     """The node that equals node number `size`; that itself, then entered, if there is none."""
     cdef int32_t node = graph.size, other
-    cdef uint64_t hash = graph.op[node], bits = 0
-    cdef int64_t words = 0, k, at
+    cdef uint64_t hash = graph.op[node], bits = 0, at
+    cdef int64_t words = 0, k
     cdef bint pooled = OP_FIRST_POOLED <= graph.op[node] < OP_SQUARE
     if graph.op[node] == OP_LEAF:
         memcpy(&bits, &graph.val[node], sizeof(double))
-        hash = mix(hash, bits)
+        at = hash = mix(hash, bits)
     elif pooled:
         words = op_words(graph.op[node], graph.b[node])
         for k in range(words):
             hash = mix(hash, graph.pool.at[graph.a[node] + k])
+        at = hash
     else:
+        # First beside what was made of its newest operand's neighbours: that is in the cache.
         hash = mix(mix(hash, graph.a[node]), graph.b[node])
-    at = <int64_t>(hash & <uint64_t>names.mask)
+        at = 2 * max(graph.a[node], graph.b[node]) + (hash >> 63)
+    at &= names.mask
     while names.table[at]:
         other = names.table[at] - 1
         if graph.op[other] == graph.op[node] and graph.b[other] == graph.b[node]:
@@ -205,6 +223,6 @@ cdef int32_t find_equal(Fused graph, Names *names) noexcept:
                     return other
             elif graph.a[other] == graph.a[node]:
                 return other
-        at = (at + 1) & names.mask
+        at = (at + (hash >> 7 | 1)) & names.mask
     names.table[at] = node + 1
     return node

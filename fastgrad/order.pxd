@@ -5,7 +5,7 @@ from fastgrad.tape cimport OP_FIRST_POOLED
 from fastgrad.words cimport Words
 
 
-cdef int order_units(Fused graph, Words *units) except -1
+cdef int order_units(Fused graph, bint gradient, Words *units) except -1
 cdef int which_wanted(Fused graph, int32_t node) noexcept
 cdef bint picks(Fused graph, int32_t node) noexcept
 cdef bint of_inputs(Fused graph, int32_t layer) noexcept

@@ -6,7 +6,7 @@ kernels meet long runs of one op.
 Invariant: a unit, a node or a layer, comes after all that it reads.
 """
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint16_t
 from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (
@@ -39,17 +39,17 @@ cdef struct Unit:
     int32_t node, depth
 
 
-cdef int order_units(Fused graph, Words *units) except -1:
-    """Sort what varies by depth, then by code."""
+cdef int order_units(Fused graph, bint gradient, Words *units) except -1:
+    """Sort what varies by depth, then by code, of the reverse sweep if there is one."""
     cdef int32_t *depth = <int32_t *>zeros(graph.size, sizeof(int32_t))
-    cdef int32_t *codes = NULL  # of a unit, + 1; of all else 0
+    cdef uint16_t *codes = NULL  # of a unit, + 1; of all else 0
     cdef int32_t *counts = NULL
     cdef Unit *by_code = NULL
     cdef int32_t *sorted = NULL
     cdef const int32_t *words = NULL
     cdef int32_t node, k, count = 0, deepest = 0, level, total = 0, at
     try:
-        codes = <int32_t *>zeros(graph.size, sizeof(int32_t))
+        codes = <uint16_t *>zeros(graph.size, sizeof(uint16_t))
         by_code = <Unit *>zeros(graph.size, sizeof(Unit))
         sorted = <int32_t *>zeros(graph.size, sizeof(int32_t))
         for node in range(graph.size):
@@ -57,7 +57,7 @@ cdef int order_units(Fused graph, Words *units) except -1:
                 if graph.layer[node] >= 0:  # as deep as the member that stands for the layer
                     depth[node] = depth[first_member(graph, graph.layer[node])]
                 continue
-            codes[node] = code_of(graph, node) + 1
+            codes[node] = code_of(graph, node, gradient) + 1
             total += 1
             level = 0
             operands(graph, node, &words, &count)
@@ -117,10 +117,10 @@ cdef inline bint is_unit(Fused graph, int32_t node) noexcept:
     return graph.layer[node] < 0 or first_member(graph, graph.layer[node]) == node
 
 
-cdef inline int code_of(Fused graph, int32_t node) noexcept:
+cdef inline int code_of(Fused graph, int32_t node, bint gradient) noexcept:
     if graph.layer[node] >= 0:
         return 4 * OP_DENSE
-    if not is_elementary(graph, node):
+    if not gradient or not is_elementary(graph, node):
         return 4 * graph.op[node]
     return 4 * graph.op[node] + max(0, which_wanted(graph, node))
 

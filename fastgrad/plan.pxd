@@ -49,7 +49,7 @@ cdef class Plan:
     cdef double *constants   # they follow the parameters among the uniforms
     cdef bint gradient
     cdef CPlan c
-    cdef readonly int64_t places, time  # units, and the time that is being planned
+    cdef readonly int32_t places, time  # units, and the time that is being planned
     cdef Stream forward
     cdef Stream reverse
     cdef Stream uniform_forward
@@ -70,7 +70,7 @@ cdef class Plan:
     cdef Dense *dense
     cdef int32_t *slot       # by node: of its values, its adjoints; 0 where there is none
     cdef int32_t *adjoint
-    cdef int64_t *last       # by node: the time when its value is last read
+    cdef int32_t *last       # by node: the time when its value is last read
     cdef uint8_t *seen       # by node: is an input read from its slot?
     cdef Words cleared       # uniforms whose adjoints phase two does not begin: (first, count)
     cdef int32_t *sum_place  # by node: the place of a uniform's adjoint in the sums, + 1

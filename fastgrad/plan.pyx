@@ -42,14 +42,13 @@ cdef class Plan:
         self.graph, self.gradient = graph, gradient
         self.slot = <int32_t *>zeros(n, sizeof(int32_t))
         self.adjoint = <int32_t *>zeros(n, sizeof(int32_t))
-        self.last = <int64_t *>zeros(n, sizeof(int64_t))
+        self.last = <int32_t *>zeros(n, sizeof(int32_t))
         self.sum_place = <int32_t *>zeros(n, sizeof(int32_t))
         self.seen = <uint8_t *>zeros(n, 1)
         self.dense = <Dense *>zeros(graph.layer_count, sizeof(Dense))
         self.c.slots = SLOTS_FIXED
-        order_units(graph, &self.units)
+        order_units(graph, gradient, &self.units)
         self.places = self.units.size
-        find_splats(self)
         find_ends(self)
         plan_forward(self)
         if gradient:
@@ -116,45 +115,16 @@ cdef int release(Plan plan) except -1:
 # ---- when numbers are read for the last time
 
 
-cdef inline void read_at(Plan plan, int32_t node, int64_t time) noexcept:
+cdef inline void read_at(Plan plan, int32_t node, int32_t time) noexcept:
     if time > plan.last[node]:
         plan.last[node] = time
-
-
-cdef int find_splats(Plan plan) except -1:
-    """Give uniform numbers that lanes read a slot each, which is filled once a run."""
-    cdef Fused graph = plan.graph
-    cdef const int32_t *words = NULL
-    cdef int32_t count = 0, k, node
-    cdef int64_t at
-    for at in range(plan.units.size):
-        node = plan.units.at[at]
-        if node < 0:
-            continue
-        operands(graph, node, &words, &count)
-        for k in range(1 if picks(graph, node) else count):
-            splat(plan, words[k])
-        if graph.op[node] < OP_FIRST_POOLED:
-            splat(plan, graph.b[node])
-    for at in range(graph.outputs.size):
-        splat(plan, graph.outputs.at[at])
-    return 0
-
-
-cdef inline int splat(Plan plan, int32_t node) except -1:
-    if plan.graph.marks[node] & VARIES or plan.slot[node]:
-        return 0
-    plan.slot[node] = plan.c.slots
-    plan.c.slots += 1
-    push(&plan.splats, plan.slot[node])
-    return push(&plan.splats, plan.graph.uniform[node])
 
 
 cdef int find_ends(Plan plan) except -1:
     cdef Fused graph = plan.graph
     cdef const int32_t *words = NULL
     cdef int32_t node, k, count = 0
-    cdef int64_t at, back
+    cdef int32_t at, back
     cdef bint active
     cdef int reads
     for at in range(plan.units.size):
@@ -209,6 +179,16 @@ cdef inline int32_t take_slot(Plan plan) except -1:
     return plan.c.slots - 1
 
 
+cdef inline int32_t read_slot(Plan plan, int32_t node) except -1:
+    """A value's slot; uniform numbers that lanes read get one each, which is filled once a run."""
+    if not plan.slot[node]:
+        plan.slot[node] = plan.c.slots
+        plan.c.slots += 1
+        push(&plan.splats, plan.slot[node])
+        push(&plan.splats, plan.graph.uniform[node])
+    return plan.slot[node]
+
+
 cdef inline int release_value(Plan plan, int32_t node) except -1:
     """Free a value's slot if it is not read after the present time."""
     if plan.graph.marks[node] & VARIES and plan.slot[node] and plan.last[node] <= plan.time:
@@ -258,7 +238,7 @@ cdef int plan_forward(Plan plan) except -1:
             forward_node(plan, node)
     plan.time = plan.places
     for node in range(graph.outputs.size):
-        push(&plan.outputs, plan.slot[graph.outputs.at[node]])
+        push(&plan.outputs, read_slot(plan, graph.outputs.at[node]))
     return end(&plan.forward, OP_END * 4)
 
 
@@ -270,9 +250,9 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
     cdef int op = graph.op[node]
     operands(graph, node, &words, &count)
     if is_elementary(graph, node) or op == OP_DETACH:
-        x = y = plan.slot[words[0]]
+        x = y = read_slot(plan, words[0])
         if op < OP_FIRST_POOLED:
-            y = plan.slot[graph.b[node]]
+            y = read_slot(plan, graph.b[node])
         begin(stream, OP_MAXIMUM if op == OP_DETACH else op)  # of x and x: a copy
         release_value(plan, words[0])
         if op < OP_FIRST_POOLED:
@@ -286,7 +266,7 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
     x = <int32_t>stream.words.size
     push(&stream.words, 0)
     if op == OP_DOT:
-        push(&stream.words, plan.slot[words[0]])
+        push(&stream.words, read_slot(plan, words[0]))
         push(&stream.words, graph.b[node])
         words += 1
         count -= 1
@@ -299,12 +279,15 @@ cdef int forward_node(Plan plan, int32_t node) except -1:
         if graph.op[words[0]] == OP_INPUT:
             push(&plan.chosen, x)
             push(&plan.chosen, graph.a[words[0]])
-        push(&stream.words, plan.slot[words[0]])
+        push(&stream.words, read_slot(plan, words[0]))
         push(&stream.words, count - 1)
         words += 1
         count -= 1
     for k in range(count):
-        push(&stream.words, graph.uniform[words[k]] if picks(graph, node) else plan.slot[words[k]])
+        push(
+            &stream.words,
+            graph.uniform[words[k]] if picks(graph, node) else read_slot(plan, words[k]),
+        )
     operands(graph, node, &words, &count)
     for k in range(count):
         release_value(plan, words[k])

@@ -201,7 +201,7 @@ cdef int reach(list outputs, Reached *found) except -1:
         op = tape.op[slot]
         if found.ids[slot] == -2:
             raise TraceError(f"an input must be a leaf, got {handle_of(slot)!r}, a result")
-        if custom_of(slot) is not None:
+        if tape.flags[slot] & RULE and custom_of(slot) is not None:
             found.words += 1
         elif tape.flags[slot] & RULE or op == OP_MADE or op == OP_LOCAL:
             raise_rule(slot, found)
@@ -236,10 +236,16 @@ cdef int raise_rule(int32_t slot, Reached *found) except -1:
 
 
 cdef inline int touch(int32_t slot, Reached *found) except -1:
-    return touch_first(slot, found) if found.ids[slot] == 0 else 0
+    if found.ids[slot] == 0:
+        if slot >= found.start >= 0:
+            found.ids[slot] = -1
+        else:
+            touch_older(slot, found)
+    return 0
 
 
-cdef int touch_first(int32_t slot, Reached *found) except -1:
+cdef int touch_older(int32_t slot, Reached *found) except -1:
+    """The same for what was there before a trace, if there is one."""
     if slot < found.start and tape.flags[slot] & RULE and entry_rule(slot) is None:
         raise_rule(slot, found)
     if slot < found.start and tape.flags[slot] & INNER:
@@ -248,9 +254,7 @@ cdef int touch_first(int32_t slot, Reached *found) except -1:
             f"the function uses {value!r}, the result of {value._op!r} outside of it: compute it "
             "inside, or detach() it outside to make it a parameter"
         )
-    if slot >= found.start and (
-        found.start >= 0 or tape.flags[slot] & INNER or tape.owner[slot] == NULL
-    ):
+    if slot >= found.start and (tape.flags[slot] & INNER or tape.owner[slot] == NULL):
         found.ids[slot] = -1
         return 0
     found.ids[slot] = -3

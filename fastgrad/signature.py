@@ -65,6 +65,7 @@ class Captured:
         """Where `own` stand in the list, new ones at its end; None if that is 0, 1, 2, ..."""
         if not self.values:
             self.values, self.reader = own, Slots(own)
+            return None
         if len(own) <= len(self.values) and all(map(operator.is_, own, self.values)):
             return None  # the common case, without a table of ids
         index = {id(value): k for k, value in enumerate(self.values)}
