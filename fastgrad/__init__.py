@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from fastgrad.fitting import fit
     from fastgrad.graph import draw_dot
     from fastgrad.listing import backward_steps, tape_table
-    from fastgrad.program import Program, compile, get_num_threads, set_num_threads
+    from fastgrad.pool import get_num_threads, set_num_threads
+    from fastgrad.program import Program, compile
     from fastgrad.recompute import checkpoint
     from fastgrad.saving import load, save
 
@@ -89,7 +90,7 @@ _LATER = {
     "custom_op": "fastgrad.custom",
     "draw_dot": "fastgrad.graph",
     "fit": "fastgrad.fitting",
-    "get_num_threads": "fastgrad.program",
+    "get_num_threads": "fastgrad.pool",
     "grad": "fastgrad.derivatives",
     "gradcheck": "fastgrad.checking",
     "hessian": "fastgrad.derivatives",
@@ -98,7 +99,7 @@ _LATER = {
     "jvp": "fastgrad.derivatives",
     "load": "fastgrad.saving",
     "save": "fastgrad.saving",
-    "set_num_threads": "fastgrad.program",
+    "set_num_threads": "fastgrad.pool",
     "tape_table": "fastgrad.listing",
     "value_and_grad": "fastgrad.derivatives",
     "vjp": "fastgrad.derivatives",

@@ -20,6 +20,9 @@ from fastgrad.tape cimport check_count
 
 cdef object ndarray = numpy.ndarray
 
+cdef enum:
+    SPARE = 16  # columns for the arguments to come
+
 
 cdef class Batch:
     """See the head of this file.
@@ -39,15 +42,20 @@ cdef class Batch:
     """
 
     def __init__(self, tuple arguments, list names):
+        self.begin(arguments, names)
+
+    cdef int begin(self, tuple arguments, list names) except -1:
         cdef int64_t k
         self.samples = -1
-        self.shapes = ()
         self.arrays = []
+        shapes = []
         for k in range(len(arguments)):
-            self.add(arguments[k], names[k])
+            shapes.append(self.add(arguments[k], names[k]))
+        self.shapes = tuple(shapes)
         if self.samples < 0:
             raise TypeError("a program needs at least one argument, an array of samples, got none")
         self.given = self.columns
+        return 0
 
     def __dealloc__(self):
         free(self.starts)
@@ -64,69 +72,70 @@ cdef class Batch:
 
     def append(self, array):
         """Add columns that are no argument: an ndarray of float64, shape (samples, n)."""
-        shapes = self.shapes
         self.add_view(array, "a hidden input")
-        self.shapes = shapes
 
-    cdef int add(self, object argument, str name) except -1:
-        if type(argument) is ndarray and self.add_view(argument, name):
-            return 0
+    cdef tuple add(self, object argument, str name):
+        """Add an argument's columns; returns the shape of one sample."""
+        shape = self.add_view(argument, name) if type(argument) is ndarray else None
+        if shape is not None:
+            return shape
         array = numbers_of(argument, name)
         if array.ndim == 0:
             raise ValueError(
                 f"{name} must have a batch axis in front, got the number {argument!r}: "
                 "for one sample pass a list of one"
             )
-        self.add_view(array, name)
-        return 0
+        return self.add_view(array, name)
 
-    cdef bint add_view(self, object array, str name) except -1:
-        """Take an array as it is; False if it is none of float64."""
+    cdef tuple add_view(self, object array, str name):
+        """Take an array as it is; None if it is none of float64."""
         cdef Py_buffer view
         cdef int axis
         cdef int64_t size = 1
         try:
             PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
         except ValueError:  # dates, among others
-            return False
+            return None
         try:
             if view.ndim == 0 or view.format[0] != c"d" or view.format[1]:
-                return False
+                return None
             if <size_t>view.buf % sizeof(double):
-                return False
+                return None
             for axis in range(view.ndim):
                 if view.strides[axis] % <int64_t>sizeof(double):
-                    return False
+                    return None
             if self.samples >= 0 and view.shape[0] != self.samples:
                 raise ValueError(
                     f"{name} has {view.shape[0]} samples (shape {array.shape}), but the arguments "
                     f"before have {self.samples}: expected the same number"
                 )
             self.samples = view.shape[0]
-            shape = tuple([view.shape[axis] for axis in range(1, view.ndim)])
             for axis in range(1, view.ndim):
                 check_count(view.shape[axis], "the numbers of a sample")
                 size *= view.shape[axis]
                 check_count(size, "the numbers of a sample")
-            self.shapes += (shape,)
             self.make_room(size)
             if size:
                 self.add_columns(<const double *>view.buf, 1, &view)
             self.arrays.append(array)
-            return True
+            return shape_of(&view)
         finally:
             PyBuffer_Release(&view)
 
     cdef int make_room(self, int64_t more) except -1:
+        cdef int64_t room = self.columns + more + SPARE
         check_count(self.columns + more, "the numbers of a sample")
-        cdef void *starts = realloc(self.starts, (self.columns + more + 1) * sizeof(double *))
+        if self.columns + more <= self.room and self.starts != NULL:
+            return 0
+        cdef void *starts = realloc(self.starts, room * sizeof(double *))
         if starts != NULL:
             self.starts = <const double **>starts
-        cdef void *strides = realloc(self.strides, (self.columns + more + 1) * sizeof(int64_t))
+        cdef void *strides = realloc(self.strides, room * sizeof(int64_t))
         if strides != NULL:
             self.strides = <int64_t *>strides
         if starts == NULL or strides == NULL:
             raise MemoryError(f"no memory for {self.columns + more} columns")
+        self.room = room
         return 0
 
     cdef int add_columns(self, const double *start, int axis, Py_buffer *view) except -1:
@@ -140,6 +149,22 @@ cdef class Batch:
         for k in range(view.shape[axis]):
             self.add_columns(start + k * step, axis + 1, view)
         return 0
+
+
+cdef tuple shape_of(const Py_buffer *view):
+    """Of one sample."""
+    if view.ndim == 1:
+        return ()
+    if view.ndim == 2:
+        return (view.shape[1],)
+    return tuple([view.shape[axis] for axis in range(1, view.ndim)])
+
+
+cdef Batch new_batch(tuple arguments, list names):
+    """The same as ``Batch(arguments, names)``, in less time."""
+    cdef Batch batch = Batch.__new__(Batch)
+    batch.begin(arguments, names)
+    return batch
 
 
 def numbers_of(argument, str name):

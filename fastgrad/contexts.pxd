@@ -7,6 +7,7 @@ cdef enum:  # what `modes` says, bits
     NOTED = 4    # entries remember the line that recorded them
 
 cdef int modes() noexcept
+cpdef bint is_detecting() noexcept
 cdef object resume()
 cdef int pause_again(object token) except -1
 cdef int note_lines(int32_t first, int32_t end) except -1

@@ -59,9 +59,9 @@ cdef int pause_again(object token) except -1:
     return 0
 
 
-def is_detecting():
+cpdef bint is_detecting() noexcept:
     """Is this thread inside of detect_anomaly?"""
-    return bool(tape.contexts and modes() & CHECKED)
+    return tape.contexts and modes() & CHECKED
 
 
 cdef int note_lines(int32_t first, int32_t end) except -1:

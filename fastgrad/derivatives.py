@@ -146,7 +146,7 @@ class _Batched(_Place):
     def __iter__(self) -> Iterator[int]:
         for sample in range(self.samples):
             if not self.linear.set_sample(self.batch, sample):
-                self.traced.run("forward", self.batch, self.names, 1)  # says what is wrong
+                self.traced.check_indices(self.batch, self.names)
             yield sample
         self.traced.put_back(self.key, self.linear)
 

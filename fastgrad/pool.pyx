@@ -3,6 +3,8 @@
 Threads: any thread may call, with the GIL or without; tasks run without it.
 """
 
+from fastgrad.tape cimport MOST
+
 
 cdef extern from "kernels/pool.h":
     void c_run "pool_run"(Task task, void *context, int64_t tasks, int threads) noexcept nogil
@@ -20,6 +22,53 @@ cdef void wake(int threads) noexcept nogil:
     c_wake(threads)
 
 
-def processors():
-    """How many threads of this process can run at once."""
-    return pool_processors()
+cdef int wanted_threads = pool_processors()
+
+
+def set_num_threads(n):
+    """Set how many threads programs use that were compiled without ``threads=``.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. The numbers do not depend on it, to the last bit.
+
+    Raises
+    ------
+    ValueError
+        If `n` is no whole number of at least 1.
+
+    Examples
+    --------
+    >>> import fastgrad
+    >>> before = fastgrad.get_num_threads()
+    >>> fastgrad.set_num_threads(1)
+    >>> fastgrad.get_num_threads()
+    1
+    >>> fastgrad.set_num_threads(before)
+    """
+    global wanted_threads
+    wanted_threads = checked_threads(n)
+
+
+def get_num_threads():
+    """Say how many threads programs use: at first, as many as this process may run at once.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import fastgrad
+    >>> fastgrad.get_num_threads() >= 1
+    True
+    """
+    return wanted_threads
+
+
+def checked_threads(n):
+    """Return `n`, a number of threads, or raise ValueError; more than an int holds are as good."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of threads must be an int of at least 1, got {n!r}")
+    return min(n, MOST)

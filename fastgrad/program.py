@@ -28,68 +28,18 @@ from fastgrad import trace
 from fastgrad.anomaly import located
 from fastgrad.arguments import Arguments, exact
 from fastgrad.batch import Batch, numbers_of
+from fastgrad.calls import Calls, Traced
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
-from fastgrad.optimizer import Optimizer
-from fastgrad.pool import processors
+from fastgrad.pool import checked_threads
 from fastgrad.recording import Recording, freeze
-from fastgrad.signature import Captured, Fill, Signature, Traced, check_sums, flatten, nested
+from fastgrad.signature import Captured, Fill, Signature, flatten, nested
 from fastgrad.trace import TraceError
 
-SERIAL_NS = 200_000  # a run of less work is not worth waking threads for
 _tracing = threading.RLock()
-_threads = processors()
 
 
-def set_num_threads(n: int) -> None:
-    """Set how many threads programs use that were compiled without ``threads=``.
-
-    Parameters
-    ----------
-    n : int
-        At least 1. The numbers do not depend on it, to the last bit.
-
-    Raises
-    ------
-    ValueError
-        If `n` is no whole number of at least 1.
-
-    Examples
-    --------
-    >>> import fastgrad
-    >>> before = fastgrad.get_num_threads()
-    >>> fastgrad.set_num_threads(1)
-    >>> fastgrad.get_num_threads()
-    1
-    >>> fastgrad.set_num_threads(before)
-    """
-    global _threads
-    _threads = _checked_threads(n)
-
-
-def get_num_threads() -> int:
-    """Say how many threads programs use: at first, as many as this process may run at once.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> import fastgrad
-    >>> fastgrad.get_num_threads() >= 1
-    True
-    """
-    return _threads
-
-
-def _checked_threads(n: Any) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"the number of threads must be an int of at least 1, got {n!r}")
-    return n
-
-
-class Program:
+class Program(Calls):
     """A function on one sample, recorded for batches; made by `fastgrad.compile`.
 
     Parameters
@@ -155,12 +105,12 @@ class Program:
         for value in values:
             if not isinstance(value, Value):
                 raise TypeError(f"parameters must be Values, got {type(value).__name__} {value!r}")
-        self.threads = None if threads is None else _checked_threads(threads)
+        self.threads = None if threads is None else checked_threads(threads)
         self.check_finite = bool(check_finite)
         self._function: Callable[..., Any] | None = function
         self._call = Arguments.of(function)
         self._captured = Captured(values)
-        self._traced: dict[Any, Traced] = {}
+        self._traced = {}
         functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
 
@@ -315,42 +265,6 @@ class Program:
                 )
         return self._run("return", traced, batch, names, theta)
 
-    def _descend(
-        self,
-        optimizer: Optimizer,
-        steered: tuple[Value, ...],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> float:
-        """Run forward and in reverse for `Optimizer.minimize`."""
-        traced, batch, names = self._prepare(args, kwargs, gradient=True)
-        order = traced.order(steered, self.__name__)
-        mean: float = self._run("descend", traced, batch, names, None, optimizer, order)[0]
-        return mean
-
-    def _run(
-        self,
-        mode: str,
-        traced: Traced,
-        batch: Batch,
-        names: list[str],
-        theta: np.ndarray | None = None,
-        optimizer: Optimizer | None = None,
-        order: np.ndarray | None = None,
-    ) -> tuple[Any, np.ndarray]:
-        threads = self.threads or _threads
-        gradient = mode != "forward"
-        if threads > 1 and traced.replay.cost(gradient) * batch.samples < SERIAL_NS:
-            threads = 1
-        if self.check_finite or is_detecting():
-            self._examine(traced, batch, theta, gradient)
-            if gradient:  # into grads of their own first
-                out = traced.run("return", batch, names, threads, theta)
-                check_sums(out[1])
-                if mode == "return":
-                    return out
-        return traced.run(mode, batch, names, threads, theta, optimizer, order)
-
     def _structure(self, *args: Any) -> tuple[np.ndarray, ...]:
         """Operations, operands and constants of a signature that was run; not the parameters'."""
         given, static, names = self._call.bind(args, {})
@@ -376,30 +290,6 @@ class Program:
                 again, *_ = self._record(traced.static, batch, lines=True)
                 traced.recording = traced.recording.with_lines_of(again)
         return traced.recording
-
-    def _prepare(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], gradient: bool = False
-    ) -> tuple[Traced, Batch, list[str]]:
-        """Check and convert the arguments, and find or trace their signature."""
-        if trace.is_tracing():
-            raise TraceError(
-                f"{trace.user_line()}: running a program inside of another would happen once, "
-                "while that is recorded: call it on Values, or run it outside"
-            )
-        given, static, names = self._call.bind(args, kwargs)
-        batch = Batch(given, names)
-        key = (batch.shapes, exact(static) if static else ())
-        traced = self._traced.get(key) or self._trace(key, static, batch)
-        if gradient and traced.output != ():
-            raise ValueError(
-                f"backward needs one number a sample, this program gives {traced.output}: "
-                "return one Value, say the sum"
-            )
-        if gradient and batch.samples == 0:
-            raise ValueError(f"{names[0]} has no samples: there is no mean, and no gradient")
-        for count, fill in traced.hidden:
-            batch.append(fill(batch.samples, count))
-        return traced, batch, names
 
     def _trace(self, key: Any, static: tuple[tuple[str, Any], ...], batch: Batch) -> Traced:
         with _tracing:
@@ -443,7 +333,7 @@ class Program:
                 shapes,
                 dict(traced.static),
                 traced.output,
-                *traced.replay.describe(traced.output == (), 1 << 20),
+                *traced.describe(),
             )
             for (shapes, _), traced in list(self._traced.items())
         ]

@@ -1,5 +1,11 @@
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
+from fastgrad.batch cimport Batch
+from fastgrad.optimizer cimport Optimizer
+from fastgrad.plan cimport Plan
+from fastgrad.recording cimport Recording
+from fastgrad.slots cimport Slots
+
 
 cdef extern from "kernels/program.h":
     ctypedef struct Edges:
@@ -24,3 +30,15 @@ cdef extern from "kernels/program.h":
 
 
 cdef const Sweeps *sweeps_for(int64_t directions) noexcept nogil
+
+
+cdef class Replay:
+    cdef readonly Recording recording
+    cdef Plan forward_plan, gradient_plan
+    cdef list forward_idle, gradient_idle  # Memory of earlier runs
+    cdef Plan plan(self, bint gradient)
+    cdef tuple run(
+        self, Batch batch, Slots parameters, places, theta, str mode, int threads,
+        Optimizer optimizer, order
+    )
+    cdef double cost(self, bint gradient) except -1.0

@@ -277,17 +277,13 @@ cdef class Replay:
     recording : Recording
     """
 
-    cdef readonly Recording recording
-    cdef Plan forward_plan, gradient_plan
-    cdef list forward_idle, gradient_idle  # Memory of earlier runs
-
     def __init__(self, Recording recording):
         self.recording = recording
         self.forward_idle, self.gradient_idle = [], []
 
-    def run(
+    cdef tuple run(
         self, Batch batch, Slots parameters, places, theta, str mode, int threads,
-        Optimizer optimizer=None, order=None
+        Optimizer optimizer, order
     ):
         """Run forward, and in reverse if gradients are wanted.
 
@@ -391,7 +387,7 @@ cdef class Replay:
             give_back()  # what tracing took, and would else stay taken beside what runs take
         return plan
 
-    def cost(self, gradient):
+    cdef double cost(self, bint gradient) except -1.0:
         """Guess what one sample costs, in nanoseconds, for the choice of threads."""
         cdef Plan plan = self.plan(gradient)
         return (3 if gradient else 1) * (0.06 * plan.products() + 0.5 * plan.places)

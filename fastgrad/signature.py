@@ -1,26 +1,18 @@
 """Signatures: what a program knows of arguments of certain shapes.
 
-A program has one `Traced` for each signature, a recording that is ready to run, and one `Captured`
-for all of them, its parameters.
+A program has one `Captured` for all of its signatures, its parameters.
 
 Invariant: a `Captured` grows at its end only, so places in it stay right.
 """
 
 import contextlib
-import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastgrad.batch import Batch
 from fastgrad.engine import Value
-from fastgrad.examine import examine
-from fastgrad.linear import Linear
-from fastgrad.optimizer import Optimizer
-from fastgrad.recording import Recording
-from fastgrad.replay import Replay
 from fastgrad.slots import Slots
 
 Fill = Callable[[int, int], np.ndarray]
@@ -79,104 +71,6 @@ class Captured:
     def own(self, places: np.ndarray | None, count: int) -> list[Value]:
         """Those that stand there, or the first so many."""
         return self.values[:count] if places is None else [self.values[k] for k in places]
-
-
-class Traced:
-    """One signature: a replay, and where its parameters stand in the program's list."""
-
-    def __init__(
-        self,
-        recording: Recording,
-        own: list[Value],
-        captured: Captured,
-        static: tuple[tuple[str, Any], ...],
-        output: tuple[int, ...],
-        hidden: list[tuple[int, Fill]],
-    ) -> None:
-        self.replay = Replay(recording)
-        self.captured = captured
-        self.recording = recording  # with lines if they have been asked for
-        self.static = static
-        self.output = output
-        self.hidden = hidden  # columns behind those of the arguments, and what fills them
-        self.places = captured.places(own)
-        self.linears: dict[Any, list[Linear]] = {}
-        # The parameters of the optimizer that has stepped last, and their `order`.
-        self.steered: tuple[tuple[Value, ...], np.ndarray | None] = (), None
-
-    def run(
-        self,
-        mode: str,
-        batch: Batch,
-        names: list[str],
-        threads: int,
-        theta: np.ndarray | None = None,
-        optimizer: Optimizer | None = None,
-        order: np.ndarray | None = None,
-    ) -> tuple[Any, np.ndarray]:
-        """Do what `Replay.run` does; `names` are the arguments' for errors."""
-        reader = self.captured.reader
-        try:
-            return self.replay.run(
-                batch, reader, self.places, theta, mode, threads, optimizer, order
-            )
-        except IndexError as error:
-            sample, column = error.args
-        what = "a computed index"
-        if column is not None:
-            sizes = [math.prod(shape) for shape in batch.shapes]
-            number, at = 0, column
-            while at >= sizes[number]:
-                at -= sizes[number]
-                number += 1
-            what = f"{names[number]}, {batch.number(sample, column)!r} at place {at},"
-        raise IndexError(
-            f"sample {sample}: {what} is no index into the values given to take(): expected a "
-            "whole number from 0 to their number less 1"
-        )
-
-    def examine(
-        self, batch: Batch, theta: np.ndarray | None, gradient: bool
-    ) -> tuple[int, int, str] | None:
-        """Find the first entry that is not finite, as `fastgrad.examine.examine`."""
-        return examine(self.recording, batch, self.parameters(theta), gradient)
-
-    def parameters(self, theta: np.ndarray | None) -> np.ndarray:
-        """The recording's parameters, from those of the program: their data if None."""
-        if theta is None:
-            theta = np.array([value.data for value in self.captured.values], dtype=np.float64)
-        return theta if self.places is None else theta[self.places]
-
-    def linearised(self, key: Any, numbers: Callable[[], np.ndarray]) -> Linear:
-        """A `Linear` by what `key` names, nobody else's until it is `put_back`."""
-        idle = self.linears.get(key)
-        try:
-            return idle.pop() if idle else Linear(self.recording, numbers())
-        except IndexError:  # another thread was faster
-            return Linear(self.recording, numbers())
-
-    def put_back(self, key: Any, linear: Linear) -> None:
-        """Keep a `Linear` for the next one who wants it."""
-        self.linears.setdefault(key, []).append(linear)
-
-    def order(self, steered: tuple[Value, ...], name: str) -> np.ndarray | None:
-        """Where an optimizer's parameters stand in the gradient of the program of this name.
-
-        -1 where nowhere; None for 0, 1, 2, ...
-        """
-        known, order = self.steered
-        if known is not steered:
-            order = self._order(steered, name)
-            self.steered = steered, order
-        return order
-
-    def _order(self, steered: tuple[Value, ...], name: str) -> np.ndarray | None:
-        count = self.recording.parameters
-        in_order = self.places is None and count == len(steered)
-        if in_order and all(map(operator.is_, self.captured.values, steered)):
-            return None  # as a rule, and without a table of ids
-        own = self.captured.own(self.places, count)
-        return order_of(own, steered, name)
 
 
 def order_of(own: list[Value], steered: tuple[Value, ...], name: str) -> np.ndarray:
