@@ -5,9 +5,6 @@ from typing_extensions import disjoint_base
 from fastgrad.recording import Recording
 
 @disjoint_base
-class Memory: ...
-
-@disjoint_base
 class Replay:
     recording: Recording
 

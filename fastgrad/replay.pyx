@@ -18,12 +18,12 @@ import numpy
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastgrad.batch cimport Batch
 from fastgrad.custom cimport Calls, call_customs
 from fastgrad.fuse cimport fuse
+from fastgrad.memory cimport LARGE, Memory, find_memory, lanes_of, size_for, size_of_blocks
 from fastgrad.nodes cimport SLOTS_FIXED
 from fastgrad.optimizer cimport Optimizer
 from fastgrad.plan cimport CPlan, Dense, Plan
@@ -133,81 +133,12 @@ cdef int most_wanted() except -1:
 cdef const Kernels *kernels = choose_kernels(most_wanted())
 kernels.check_powers()
 cdef list pending = []  # what a signal handler raised during a run
-cdef int[6] SIZES = [1, 4, 8, 16, 32, 64]  # of blocks, in lanes
 
 cdef enum:
-    LINE = 8                   # doubles of a cache line
-    WORKSPACE_BYTES = 1 << 18  # of a block: half of a usual second-level cache
-    STASH_BYTES = 3 << 19      # of a superblock
-    LAYERED = 16               # products of layers a slot, from which a program is one of layers
-    STRANDS = 8                # blocks of a superblock, at most
-    LARGEST = 5                # place in SIZES
-    LARGE = 1 << 18            # parameters of a program
     MOST_THREADS = 256
-    SIGNALS_AFTER = 1 << 25    # operations of lanes: some ten milliseconds
+    SIGNALS_AFTER = 1 << 25  # operations of lanes: some ten milliseconds
 
 cdef int64_t MOST_NUMBERS = (1 << 60) - 1  # of an array, whose bytes NumPy counts in 64 bits
-
-
-cdef class Memory:
-    """What a run of a plan writes to, kept for the next one."""
-
-    cdef char *raw
-    cdef int size            # of its blocks, as a place in SIZES
-    cdef int64_t blocks      # of a superblock
-    cdef int workspaces
-    cdef double *uniform     # SLOTS_FIXED, the uniforms, their adjoints
-    cdef double *packed
-    cdef double *packed_adj
-    cdef double *sums
-    cdef double *stash
-    cdef double *workspace
-    cdef int64_t workspace_doubles, bytes
-    cdef double *outputs
-    cdef int64_t outputs_room
-
-    def __dealloc__(self):
-        free(self.raw)
-        free(self.outputs)
-
-    cdef double *room_for(self, int64_t samples) except NULL:
-        """Where the outputs of a run go that only their mean is wanted of."""
-        if samples > self.outputs_room:
-            free(self.outputs)
-            self.outputs_room = 0
-            self.outputs = <double *>malloc(samples * sizeof(double))
-            if self.outputs == NULL:
-                raise MemoryError(f"no memory for the outputs of {samples} samples")
-            self.outputs_room = samples
-        return self.outputs
-
-
-cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
-    cdef Memory memory = Memory()
-    cdef int64_t uniform = lines(SLOTS_FIXED + 2 * <int64_t>plan.uniforms)
-    cdef int64_t packed = lines(plan.packed.size)
-    cdef int64_t sums = lines(blocks * plan.c.sums)
-    cdef int64_t stash = lines(blocks * SIZES[size] * plan.c.stash)
-    cdef double *at
-    memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
-    # A line more, so that workspaces do not begin in the same set of the cache.
-    memory.workspace_doubles = lines(<int64_t>plan.c.slots * SIZES[size]) + LINE
-    memory.bytes = sizeof(double) * (
-        uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
-    )
-    memory.raw = <char *>calloc(memory.bytes + LINE * sizeof(double), 1)
-    if memory.raw == NULL:
-        raise MemoryError(f"no memory for a run of a program: {memory.bytes} bytes")
-    at = <double *>((<size_t>memory.raw + 63) & ~<size_t>63)
-    memory.uniform = at
-    memory.packed = memory.uniform + uniform
-    memory.packed_adj = memory.packed + packed
-    memory.sums = memory.packed_adj + packed
-    memory.stash = memory.sums + sums
-    memory.workspace = memory.stash + stash
-    memcpy(memory.uniform + SLOTS_FIXED + plan.parameters, plan.constants,
-           plan.constant_count * sizeof(double))  # constants stay
-    return memory
 
 
 cdef struct Context:  # of a run, for its tasks
@@ -216,22 +147,11 @@ cdef struct Context:  # of a run, for its tasks
     double *workspace
     int64_t workspace_doubles
     int64_t first, blocks, tail  # of the superblock; samples of its last block if that has fewer
-    int size, tail_size          # of blocks, as places in SIZES
+    int size, tail_size          # of blocks, see `lanes_of`
     int taken[MOST_THREADS]
     int filled[MOST_THREADS]     # for which size a workspace's splats are, + 1
     const int32_t *tasks
     const int32_t *task_layers
-
-
-cdef inline int64_t lines(int64_t doubles) noexcept nogil:
-    return (doubles + LINE - 1) // LINE * LINE
-
-
-cdef inline int size_for(int64_t samples) noexcept nogil:
-    cdef int size = 0
-    while size < LARGEST and SIZES[size] < samples:
-        size += 1
-    return size
 
 
 cdef void block_task(void *context, int64_t k) noexcept nogil:
@@ -239,14 +159,14 @@ cdef void block_task(void *context, int64_t k) noexcept nogil:
     cdef Context *c = <Context *>context
     cdef bint is_tail = k == c.blocks - 1 and c.tail
     cdef int size = c.tail_size if is_tail else c.size
-    cdef int64_t samples = c.tail if is_tail else SIZES[size]
+    cdef int64_t samples = c.tail if is_tail else lanes_of(size)
     cdef int which = claim(c.taken)
     cdef double *workspace = c.workspace + which * c.workspace_doubles
     if c.filled[which] != size + 1:
         kernels.splat[size](&c.run, workspace)
         c.filled[which] = size + 1
-    kernels.block[size](&c.run, workspace, c.first + k * SIZES[c.size], samples, k,
-                        c.stash + k * SIZES[c.size] * c.run.plan.stash)
+    kernels.block[size](&c.run, workspace, c.first + k * lanes_of(c.size), samples, k,
+                        c.stash + k * lanes_of(c.size) * c.run.plan.stash)
     release(c.taken, which)
 
 
@@ -261,11 +181,11 @@ cdef void weights_task(void *context, int64_t k) noexcept nogil:
         dense = c.run.plan.dense + c.task_layers[at]
         to = min(task[3], dense.inputs)
         if full:
-            kernels.weights(&c.run, dense, task[2], to, SIZES[c.size], c.stash, full, fresh)
+            kernels.weights(&c.run, dense, task[2], to, lanes_of(c.size), c.stash, full, fresh)
             fresh = False
         if c.tail:
-            kernels.weights(&c.run, dense, task[2], to, SIZES[c.tail_size],
-                            c.stash + full * SIZES[c.size] * c.run.plan.stash, 1, fresh)
+            kernels.weights(&c.run, dense, task[2], to, lanes_of(c.tail_size),
+                            c.stash + full * lanes_of(c.size) * c.run.plan.stash, 1, fresh)
             fresh = False
 
 
@@ -395,12 +315,12 @@ cdef class Replay:
     def describe(self, bint gradient, int64_t samples):
         """Entries recorded, operations of a sample, lanes, bytes of a block's workspace."""
         cdef Plan plan = self.plan(gradient)
-        cdef int size = lanes_for(plan, samples)
+        cdef int size = size_of_blocks(plan, samples)
         return (
             self.recording.size - self.recording.inputs,
             plan.places,
-            SIZES[size],
-            (plan.c.slots + plan.c.stash) * SIZES[size] * sizeof(double),
+            lanes_of(size),
+            (plan.c.slots + plan.c.stash) * lanes_of(size) * sizeof(double),
         )
 
 
@@ -412,37 +332,6 @@ def variant():
 cdef const Sweeps *sweeps_for(int64_t directions) noexcept nogil:
     """The sweeps of ``linear.pyx`` with as many lanes as so many directions can use."""
     return &kernels.sweeps[0 if directions == 1 else 1 if directions <= 4 else 2]
-
-
-cdef int lanes_for(Plan plan, int64_t samples) noexcept:
-    """As many lanes as the batch has and a cache holds the slots of, but 8 at least."""
-    cdef int size = size_for(samples)
-    cdef int64_t bytes = sizeof(double) * plan.c.slots
-    cdef bint layered = plan.products() > LAYERED * plan.c.slots
-    if layered:
-        bytes //= LAYERED  # layers read their slots a few times only, but each weight once a block
-    if size == LARGEST and not (layered and plan.parameters > LARGE):
-        size -= 1  # more blocks, for threads to share
-    while size > 2 and bytes * SIZES[size] > WORKSPACE_BYTES:
-        size -= 1
-    return size
-
-
-cdef Memory find_memory(Plan plan, list idle, int64_t samples, int threads):
-    """Memory of an earlier run, or more."""
-    cdef int size = lanes_for(plan, samples)
-    cdef int64_t blocks = (samples + SIZES[size] - 1) // SIZES[size]
-    cdef int64_t bytes = SIZES[size] * plan.c.stash * <int64_t>sizeof(double)
-    cdef Memory memory
-    cdef int64_t most = max(2, min(<int64_t>STRANDS, STASH_BYTES // max(bytes, 1)))
-    cdef int64_t superblocks = (blocks + most - 1) // most
-    blocks = (blocks + superblocks - 1) // superblocks  # about as many in each
-    threads = <int>min(<int64_t>threads, blocks)
-    while idle:
-        memory = idle.pop()
-        if memory.size == size and memory.blocks == blocks and memory.workspaces >= threads:
-            return memory
-    return new_memory(plan, size, blocks, threads)
 
 
 cdef void copy_numbers(
@@ -523,7 +412,7 @@ cdef bint superblocks(
     Plan plan, Memory memory, Context *c, int64_t samples, int threads, Calls calls
 ) noexcept nogil:
     """Go through the batch; returns whether a signal (Ctrl-C) has come in between."""
-    cdef int64_t lanes = SIZES[memory.size], left, done = 0
+    cdef int64_t lanes = lanes_of(memory.size), left, done = 0
     cdef int64_t operations = plan.places + plan.products()
     while c.first < samples and c.run.bad_sample < 0 and not calls.failed:
         left = samples - c.first
