@@ -14,6 +14,8 @@ from fastgrad.recording import Recording
 from fastgrad.signature import Captured, Fill
 from fastgrad.value import Value
 
+SERIAL_NS: int
+
 @disjoint_base
 class Traced:
     recording: Recording

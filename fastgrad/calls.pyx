@@ -30,8 +30,7 @@ from fastgrad.signature import check_sums, order_of
 from fastgrad.trace import TraceError, user_line
 
 
-cdef enum:
-    SERIAL_NS = 200_000  # a run of less work is not worth waking threads for
+SERIAL_NS = 200_000  # a run of less work is not worth waking threads for
 
 
 cdef class Traced:

@@ -20,7 +20,7 @@ from libc.string cimport memset
 from fastgrad.pool cimport Task, run_tasks
 from fastgrad.record cimport describe, handle, is_value, read_number
 from fastgrad.slots cimport Slots, divide
-from fastgrad.tape cimport DATA_INT, GRAD_INT, INNER, Run, tape
+from fastgrad.tape cimport DATA_INT, GRAD_INT, INNER, Run, own_values, tape
 from fastgrad.trace cimport refuse_effect
 
 from fastgrad.states import array_mismatches, mismatches, plain, refuse, stored
@@ -130,6 +130,7 @@ cdef class Optimizer:
         cdef int64_t run, at = 0
         cdef Run found
         self.prepare("step()")
+        own_values()
         self.begin_step()
         for run in range(self.slots.run_count):
             found = self.slots.runs[run]
@@ -232,6 +233,7 @@ cdef class Optimizer:
         """
         cdef int64_t run
         self.slots.find()  # a run may have let other threads collect
+        own_values()
         self.begin_step()
         self.sums, self.order, self.samples, self.moved_at = sums, order, samples, 0
         for run in range(self.slots.run_count):

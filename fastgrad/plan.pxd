@@ -16,11 +16,16 @@ cdef extern from "kernels/program.h":
         const int32_t *gx
         const int32_t *bias_sums
         int32_t wants_weights
-        int32_t packed
+        int32_t space
         int64_t first
         int64_t row
         int64_t x_at
         int64_t g_at
+    enum:
+        IN_PARAMETERS
+        IN_UNIFORM
+        IN_PACKED
+        SPACES
     ctypedef struct CPlan "Plan":
         const int32_t *forward
         const int32_t *reverse
@@ -59,7 +64,8 @@ cdef class Plan:
     cdef Words outputs
     cdef Words chosen        # of inputs that are indices: where the code of the choice is, column
     cdef Words dense_words
-    cdef Words packed        # uniforms of the weights that lie elsewhere
+    cdef Words packed        # uniforms of the weights that are copied together
+    cdef Words copied        # parameters that are read as uniforms: (first, count)
     cdef Words sum_uniforms  # the uniform of each place in a strand's sums
     cdef Words free_slots
     cdef Words units         # nodes in the order of their runs; a layer is -1 - its number

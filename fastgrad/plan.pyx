@@ -23,7 +23,7 @@ from fastgrad.recording cimport OP_INPUT
 from fastgrad.tape cimport (
     OP_ARGMAX, OP_CUSTOM, OP_DETACH, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_MAXIMUM, OP_RUN, OP_TAKE,
 )
-from fastgrad.uniforms cimport divide_weights, plan_uniforms
+from fastgrad.uniforms cimport divide_weights, find_copied, plan_uniforms
 from fastgrad.words cimport Stream, begin, end, extend, push, zeros
 
 
@@ -75,6 +75,7 @@ cdef class Plan:
         free(self.chosen.at)
         free(self.dense_words.at)
         free(self.packed.at)
+        free(self.copied.at)
         free(self.sum_uniforms.at)
         free(self.free_slots.at)
         free(self.units.at)
@@ -340,6 +341,7 @@ cdef int place_weights(Plan plan, int32_t layer) except -1:
     cdef Dense *dense = plan.dense + layer
     cdef const int32_t *members = layer_members(graph, layer)
     cdef int32_t j, k, w
+    cdef int64_t last
     cdef bint regular = True
     for j in range(dense.neurons):
         w = weight(graph, members[j], 0)
@@ -355,8 +357,14 @@ cdef int place_weights(Plan plan, int32_t layer) except -1:
             regular = regular and weight(graph, members[j], k) == w + k
             dense.wants_weights |= graph.marks[weight_node(graph, members[j], k)] & ACTIVE != 0
     if regular and (dense.neurons == 1 or dense.row >= dense.inputs):
+        last = dense.first + (dense.neurons - 1) * dense.row + dense.inputs - 1
+        dense.space = IN_PARAMETERS if last < graph.parameters else IN_UNIFORM
+        for j in range(dense.neurons):
+            if graph.op[members[j]] == OP_DOT and dense.space == IN_PARAMETERS:
+                for k in range(dense.inputs):  # the uses that are left are others
+                    graph.uses[weight_node(graph, members[j], k)] -= 1
         return 0
-    dense.packed = 1
+    dense.space = IN_PACKED
     dense.first, dense.row = plan.packed.size, dense.inputs
     for j in range(dense.neurons):
         for k in range(dense.inputs):
@@ -533,5 +541,6 @@ cdef int finish(Plan plan) except -1:
     c.splat_count = <int32_t>(plan.splats.size // 2)
     c.output_count = <int32_t>plan.outputs.size
     c.sums = <int32_t>plan.sum_uniforms.size
+    find_copied(plan.graph, plan.dense, &plan.copied)
     return divide_weights(plan.dense, c.dense_count, plan.graph.uniforms, &plan.tasks,
                           &plan.task_layers, &plan.cleared)

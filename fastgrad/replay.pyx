@@ -6,6 +6,9 @@ met in its stash; then the adjoints of the layers' weights are added up over all
 of weights in parallel (phase two).  Other parameters' adjoints are summed in strands, one a block
 of the superblock, which are added in order at the end.
 
+Layers read their weights where the tape has them, if the program's parameters lie side by side
+there, and without the GIL: whoever changes data meanwhile copies all of it first (``tape.pyx``).
+
 Invariant: lanes, blocks and strands depend on program and batch only, so the bits of every result
 are the same on every run, for any number of threads.
 
@@ -26,20 +29,19 @@ from fastgrad.fuse cimport fuse
 from fastgrad.memory cimport LARGE, Memory, find_memory, lanes_of, size_for, size_of_blocks
 from fastgrad.nodes cimport SLOTS_FIXED
 from fastgrad.optimizer cimport Optimizer
-from fastgrad.plan cimport CPlan, Dense, Plan
+from fastgrad.plan cimport IN_PACKED, IN_PARAMETERS, IN_UNIFORM, SPACES, CPlan, Dense, Plan
 from fastgrad.pool cimport run_tasks, wake
 from fastgrad.recording cimport Recording
-from fastgrad.slots cimport Slots, divide
-from fastgrad.tape cimport check_count
+from fastgrad.slots cimport Slots, copy_numbers, divide
+from fastgrad.tape cimport begin_reading, check_count, end_reading
 
 
 cdef extern from "kernels/program.h":
     ctypedef struct Run:
         const CPlan *plan
         const double *uniform
-        const double *packed
-        double *uniform_adj
-        double *packed_adj
+        const double *weights[SPACES]
+        double *weights_adj[SPACES]
         double *sums
         const double *const *columns
         const int64_t *strides
@@ -243,6 +245,8 @@ cdef class Replay:
         cdef int64_t[::1] own
         cdef const int64_t *at = NULL
         cdef double *uniform = memory.uniform + SLOTS_FIXED
+        cdef const double *values = NULL  # the tape's, while they are read
+        cdef const double *weights
         cdef int64_t count = self.recording.parameters
         cdef const double[::1] given
         cdef double[::1] numbers
@@ -262,12 +266,25 @@ cdef class Replay:
             table = result
             outputs = &table[0, 0]
         wake(<int>min(<int64_t>threads, memory.blocks))  # while parameters are copied
-        if theta is None:
-            parameters.read(uniform, count, at, threads)
-        elif count:
-            given = theta
-            copy_numbers(uniform, &given[0], count, at)
-        replay(plan, memory, batch, outputs, threads, Calls(self.recording.customs))
+        weights = uniform
+        try:
+            if theta is not None and count:
+                given = theta
+                copy_places(uniform, &given[0], count, at)
+            elif at == NULL and parameters.are_together():
+                values = begin_reading()
+                weights = values + parameters.first
+                for k in range(0, plan.copied.size, 2):
+                    copy_numbers(uniform + plan.copied.at[k], weights + plan.copied.at[k],
+                                 plan.copied.at[k + 1], threads)
+            else:
+                parameters.read(uniform, count, at, threads)
+            replay(
+                plan, memory, weights, batch, outputs, threads, Calls(self.recording.customs)
+            )
+        finally:
+            if values != NULL:
+                end_reading(values)
         grads = None
         if gradient:
             for k in range(batch.samples):  # from the left, as Python's sum
@@ -334,7 +351,7 @@ cdef const Sweeps *sweeps_for(int64_t directions) noexcept nogil:
     return &kernels.sweeps[0 if directions == 1 else 1 if directions <= 4 else 2]
 
 
-cdef void copy_numbers(
+cdef void copy_places(
     double *to, const double *numbers, int64_t count, const int64_t *places
 ) noexcept:
     cdef int64_t k
@@ -346,8 +363,10 @@ cdef void copy_numbers(
 
 
 cdef int replay(
-    Plan plan, Memory memory, Batch batch, double *outputs, int threads, Calls calls
+    Plan plan, Memory memory, const double *weights, Batch batch, double *outputs, int threads,
+    Calls calls
 ) except -1:
+    """Run the phases; `weights` are all parameters, of which some are among the uniforms too."""
     cdef Context c
     cdef int interrupted
     memset(&c, 0, sizeof(Context))
@@ -357,6 +376,7 @@ cdef int replay(
     c.run.gradient, c.run.bad_sample = plan.gradient, -1
     c.run.custom, c.run.customs = call_customs, <void *>calls
     c.size = memory.size
+    c.run.weights[IN_PARAMETERS] = weights
     set_uniforms(plan, memory, &c)
     if calls.failed:
         raise calls.error
@@ -400,8 +420,10 @@ cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
                    plan.cleared.at[k + 1] * sizeof(double))
     if plan.gradient:
         memset(memory.sums, 0, memory.blocks * plan.c.sums * sizeof(double))
-    c.run.uniform, c.run.uniform_adj = uniform, uniform + plan.uniforms
-    c.run.packed, c.run.packed_adj = memory.packed, memory.packed_adj
+    c.run.uniform = uniform
+    c.run.weights[IN_UNIFORM], c.run.weights[IN_PACKED] = uniform, memory.packed
+    c.run.weights_adj[IN_PARAMETERS] = c.run.weights_adj[IN_UNIFORM] = uniform + plan.uniforms
+    c.run.weights_adj[IN_PACKED] = memory.packed_adj
     c.run.sums = memory.sums
     c.stash, c.workspace = memory.stash, memory.workspace
     c.workspace_doubles = memory.workspace_doubles

@@ -12,6 +12,7 @@ cdef class Slots:
     cdef uint64_t collections
 
     cdef int find(self) except -1
+    cdef bint are_together(self) except -1
     cdef int read(
         self, double *to, int64_t count, const int64_t *places, int threads
     ) except -1
@@ -23,4 +24,7 @@ cdef class Slots:
         return self.first + <int32_t>k if self.first >= 0 else handle(self.values[k]).slot
 
 
+cdef void copy_numbers(
+    double *to, const double *numbers, int64_t count, int threads
+) noexcept nogil
 cdef void divide(double *to, const double *sums, int64_t count, double samples) noexcept nogil

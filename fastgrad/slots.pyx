@@ -61,6 +61,11 @@ cdef class Slots:
         self.collections = tape.collections
         return 0
 
+    cdef bint are_together(self) except -1:
+        """Do they lie in consecutive slots, from `first` on?"""
+        self.find()
+        return self.run_count == 1
+
     def copy_data(self, double[::1] to):
         """Copy the data of all, which are one at least."""
         self.read(&to[0], to.shape[0], NULL, 1)
@@ -74,7 +79,6 @@ cdef class Slots:
     ) except -1:
         """Copy the data of those at the places, or of the first `count`."""
         cdef int64_t k, some
-        cdef Copy copy
         self.find()
         if places != NULL:
             for k in range(count):
@@ -82,8 +86,7 @@ cdef class Slots:
             return 0
         for k in range(self.run_count):
             some = min(<int64_t>self.runs[k].count, count)
-            copy = Copy(to, tape.val + self.runs[k].first, some)
-            run_tasks(copy_piece, &copy, (some + PIECE - 1) // PIECE, threads)
+            copy_numbers(to, tape.val + self.runs[k].first, some, threads)
             to += some
             count -= some
         return 0
@@ -114,6 +117,13 @@ cdef struct Copy:
     double *to
     const double *numbers
     int64_t count
+
+
+cdef void copy_numbers(
+    double *to, const double *numbers, int64_t count, int threads
+) noexcept nogil:
+    cdef Copy copy = Copy(to, numbers, count)
+    run_tasks(copy_piece, &copy, (count + PIECE - 1) // PIECE, threads)
 
 
 cdef void copy_piece(void *context, int64_t k) noexcept nogil:

@@ -123,6 +123,7 @@ cdef extern from "kernels/tape.h":
         int64_t deaths
         int32_t counted
         uint64_t collections
+        int readers
         int pins
         int sweeps
         int contexts
@@ -150,6 +151,9 @@ cpdef int check_count(int64_t count, str what, int64_t most=*) except -1
 cdef int make_room(int64_t entries, int64_t words=*) except -1
 cdef object attributes_left_at(int32_t slot)
 cdef bint rewind(int32_t start) noexcept
+cdef const double *begin_reading() except NULL
+cdef void end_reading(const double *val) noexcept
+cdef int detach_values() except -1
 cdef double *partial_sums(int32_t slot) except NULL
 cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) except -1
 cdef int set_line(int32_t slot, str line) except -1
@@ -161,6 +165,13 @@ cdef bint has_lines() noexcept
 cdef enum:
     ROOM = 8
     MOST = 0x7FFFFFFF - 2 * ROOM  # of anything that an int32 numbers
+
+
+cdef inline int own_values() except -1:
+    """Call before the data of entries changes that were there before."""
+    if tape.readers:
+        return detach_values()
+    return 0
 
 
 cdef inline int check_room() except -1:

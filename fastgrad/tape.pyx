@@ -84,6 +84,7 @@ cdef int resize_array(void **array, int64_t count, size_t size) except -1:
 
 cdef int resize(int64_t capacity) except -1:
     """Give every array `capacity` entries; after a failure each still has `tape.capacity`."""
+    own_values()
     tape.capacity = min(<int64_t>tape.capacity, capacity)
     resize_array(<void **>&tape.val, capacity, sizeof(double))
     resize_array(<void **>&tape.adj, capacity, sizeof(double))
@@ -147,7 +148,7 @@ cdef void collect() noexcept:
     earn_credit()
     tape.credit -= tape.size
     first_dead = mark_used()
-    if first_dead < tape.size:
+    if first_dead < tape.size and detached():
         moved = <int32_t *>malloc((tape.size - first_dead) * sizeof(int32_t))
     if first_dead == tape.size or moved != NULL:
         end = number_survivors(first_dead, moved)
@@ -290,6 +291,67 @@ cdef void shrink() noexcept:
             tape.pool_capacity = words
     except MemoryError:
         pass  # the larger arrays are still good
+
+
+# ---- runs of programs read values where they are, without the GIL
+
+
+cdef struct Left:  # values that were detached while somebody read them
+    double *val
+    int readers
+
+
+cdef Left *left_values = NULL
+cdef int left_count = 0
+
+
+cdef const double *begin_reading() except NULL:
+    """The values as they are now, until `end_reading`: whoever changes them copies them first."""
+    tape.readers += 1
+    return tape.val
+
+
+cdef void end_reading(const double *val) noexcept:
+    global left_count
+    cdef int k
+    if val == tape.val:
+        tape.readers -= 1
+        return
+    for k in range(left_count):
+        if left_values[k].val == val:
+            left_values[k].readers -= 1
+            if left_values[k].readers == 0:
+                free(left_values[k].val)
+                left_count -= 1
+                left_values[k] = left_values[left_count]
+            return
+
+
+cdef int detach_values() except -1:
+    """Leave the values to those who read them, and go on with a copy."""
+    global left_count
+    cdef double *copied = <double *>malloc(tape.capacity * sizeof(double))
+    try:
+        resize_array(<void **>&left_values, left_count + 1, sizeof(Left))
+        if copied == NULL:
+            raise MemoryError(f"no memory for a copy of the data of {tape.size} entries")
+    except MemoryError:
+        free(copied)
+        raise
+    memcpy(copied, tape.val, tape.size * sizeof(double))
+    left_values[left_count] = Left(tape.val, tape.readers)
+    left_count += 1
+    tape.val, tape.readers = copied, 0
+    return 0
+
+
+cdef bint detached() noexcept:
+    """Have the values no readers any more?"""
+    try:
+        own_values()
+    except MemoryError:
+        return False
+    return True
 
 
 cdef bint rewind(int32_t start) noexcept:

@@ -6,15 +6,17 @@ their own.  The adjoints of layers' weights are added up after the blocks, in ta
 Invariant: no two tasks touch the same number.
 """
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport free
+from libc.string cimport memchr
 
 from fastgrad.nodes cimport (
     ACTIVE, GONE, OP_END, OP_PARAMETER, SLOT_TRASH, SLOTS_FIXED, VARIES, Fused, operands,
 )
 from fastgrad.order cimport is_elementary, which_wanted
-from fastgrad.plan cimport Dense
+from fastgrad.plan cimport IN_PACKED, IN_PARAMETERS, Dense
 from fastgrad.tape cimport OP_CUSTOM, OP_FIRST_POOLED, OP_LEAF
-from fastgrad.words cimport Stream, Words, begin, end, push
+from fastgrad.words cimport Stream, Words, begin, end, push, zeros
 
 
 cdef enum:
@@ -128,7 +130,8 @@ cdef int divide_weights(
     for k in range(count):
         dense = layers + k
         if dense.wants_weights:
-            shapes.append((dense.packed, dense.first, dense.row, dense.neurons, dense.inputs, k))
+            packed = dense.space == IN_PACKED
+            shapes.append((packed, dense.first, dense.row, dense.neurons, dense.inputs, k))
     shapes.sort()
     families, last, space = [], -1, -1
     for shape in shapes:
@@ -158,12 +161,36 @@ cdef int divide_weights(
             push(tasks, column)
             push(tasks, column + columns)
             push(tasks, alike)
+    return push_others(begun, uniforms, cleared)
+
+
+cdef int find_copied(Fused graph, const Dense *layers, Words *copied) except -1:
+    """Find the parameters that are used as more than weights which are read where they are."""
+    cdef uint8_t *used = <uint8_t *>zeros(graph.parameters, 1)
+    cdef int32_t node, k, row
+    cdef int64_t first
+    try:
+        for node in range(graph.size):
+            if graph.op[node] == OP_PARAMETER and graph.uses[node]:
+                used[graph.a[node]] = 1
+        rows = set()
+        for k in range(graph.layer_count):
+            if layers[k].space == IN_PARAMETERS:
+                for row in range(layers[k].neurons):
+                    first = layers[k].first + row * layers[k].row
+                    if memchr(used + first, 1, layers[k].inputs) == NULL:
+                        rows.add((first, layers[k].inputs))
+    finally:
+        free(used)
+    return push_others(sorted(rows), graph.parameters, copied)
+
+
+cdef int push_others(list runs, int64_t end, Words *others) except -1:
+    """Push (first, count) of what is in none of the runs, which are in order, from 0 to `end`."""
     at = 0
-    for first, inputs in begun:  # in order, as the families are
+    for first, count in [*runs, (end, 0)]:
         if first > at:
-            push(cleared, at)
-            push(cleared, <int32_t>first - at)
-        at = first + inputs
-    push(cleared, at)
-    push(cleared, <int32_t>uniforms - at)
+            push(others, at)
+            push(others, <int32_t>first - at)
+        at = max(at, first + count)
     return 0

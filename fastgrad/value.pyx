@@ -28,7 +28,8 @@ from fastgrad.tape cimport (
     OP_LEAKY_RELU,
     OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_RELU_FLOAT, OP_RELU_LOCAL,
     OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, OP_TANH_EXP,
-    RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows, tape,
+    RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows,
+    own_values, tape,
 )
 from fastgrad.trace cimport depends, guard, is_tracer, refuse_edit, refuse_effect
 
@@ -58,11 +59,13 @@ cdef int read_data(object data, double *value, int *kind) except -1:
     return 1
 
 
-cdef inline void set_data(int32_t slot, double value, int kind) noexcept:
+cdef inline int set_data(int32_t slot, double value, int kind) except -1:
+    own_values()
     if tape.dialect.frozen:
         tape.note_edit(slot)
     tape.val[slot] = value
     tape.flags[slot] = (tape.flags[slot] & ~(DATA_INT | (tape.numpy & DATA_NUMPY))) | kind
+    return 0
 
 
 cdef object new_leaf(object data):

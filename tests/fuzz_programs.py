@@ -20,7 +20,7 @@ from oracles import nodes_of, state_of
 from recipes import CLASSES, EXACT, INTS, batch_of, bits, eager, magnitudes, recipes, unchecked
 
 import fastgrad
-from fastgrad import TraceError, optim, program
+from fastgrad import TraceError, calls, optim
 from fastgrad.engine import Value
 
 KINDS = [*EXACT, *INTS, "layer", "layer", "wide"]
@@ -87,10 +87,10 @@ class ProgramMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.serial, program.SERIAL_NS = program.SERIAL_NS, 0  # every run uses its threads
+        self.serial, calls.SERIAL_NS = calls.SERIAL_NS, 0  # every run uses its threads
 
     def teardown(self):
-        program.SERIAL_NS = self.serial
+        calls.SERIAL_NS = self.serial
 
     @initialize(recipe=recipes(KINDS, TAME, steps=24))
     def begin(self, recipe):

@@ -130,7 +130,7 @@ static int handle_setattro(PyObject *object, PyObject *name, PyObject *value)
     Tape *tape = handle_tape;
     const int32_t slot = ((Handle *)object)->slot;
     if (value && PyFloat_CheckExact(value) && Py_TYPE(object) == tape->type && !tape->tracing) {
-        if (name == name_data) {
+        if (name == name_data && !tape->readers) {
             if (tape->dialect.frozen) tape->note_edit(slot);
             tape->val[slot] = PyFloat_AS_DOUBLE(value);
             tape->flags[slot] &= ~(DATA_INT | (tape->numpy & DATA_NUMPY));

@@ -174,7 +174,7 @@ static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, d
 static void LANED(dense_forward)(const Run *run, const Dense *dense, double *workspace,
                                  double *stash, int64_t first, int64_t samples)
 {
-    const double *const weights = (dense->packed ? run->packed : run->uniform) + dense->first;
+    const double *const weights = run->weights[dense->space] + dense->first;
     double *const x = stash + dense->x_at * LANES;
     LANED(pack)(run, dense, workspace, x, first, samples);
 #if LANES == 1
@@ -385,7 +385,7 @@ static inline double LANED(add_lanes)(const double *from, int64_t samples)
 static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *workspace,
                                  double *stash, int64_t samples, double *sums)
 {
-    const double *const weights = (dense->packed ? run->packed : run->uniform) + dense->first;
+    const double *const weights = run->weights[dense->space] + dense->first;
     for (int32_t j = 0; j < dense->neurons; j++)
         if (dense->bias_sums[j] >= 0)
             sums[dense->bias_sums[j]] += LANED(add_lanes)(AT(dense->gz[j]), samples);
@@ -393,8 +393,7 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
     double *const g = stash + dense->g_at, *const x = stash + dense->x_at;
     for (int32_t j = 0; j < dense->neurons; j++) g[j] = *AT(dense->gz[j]);
     if (dense->wants_weights) {
-        double *const grads =
-            (dense->packed ? run->packed_adj : run->uniform_adj) + dense->first;
+        double *const grads = run->weights_adj[dense->space] + dense->first;
         for (int32_t j = 0; j < dense->neurons; j++) {
             double *const grad = grads + j * dense->row;
             const double factor = g[j];

@@ -41,6 +41,9 @@ enum {
     OP_SQUARE = OP_RUN + 1, OP_INVERSE, OP_ROOT, OP_CUBE, OP_DENSE, OP_PICK, OP_SUM, OP_END
 };
 
+/* Weights are parameters, read where these are; or computed uniforms; or copied together. */
+enum { IN_PARAMETERS, IN_UNIFORM, IN_PACKED, SPACES };
+
 typedef struct Dense {
     int32_t inputs, neurons;
     const int32_t *x, *z;      /* slots */
@@ -50,7 +53,7 @@ typedef struct Dense {
     const int32_t *gx;         /* (from, to) an input; NULL if none is wanted */
     const int32_t *bias_sums;  /* places in a strand's sums, -1 where not wanted */
     int32_t wants_weights;
-    int32_t packed;            /* the weights lie in `packed`, not in `uniform` */
+    int32_t space;             /* where the weights lie */
     int64_t first, row;        /* the first weight there, and how far apart the rows are */
     int64_t x_at, g_at;        /* where a block's stash has the panels of x and of the adjoints */
 } Dense;
@@ -69,8 +72,9 @@ typedef struct Plan {
 
 typedef struct Run {
     const Plan *plan;
-    const double *uniform, *packed;
-    double *uniform_adj, *packed_adj;
+    const double *uniform;
+    const double *weights[SPACES];
+    double *weights_adj[SPACES];
     double *sums;                   /* plan->sums a strand */
     const double *const *columns;   /* where each input column of sample 0 lies ... */
     const int64_t *strides;         /* ... and how far apart samples are, in doubles */

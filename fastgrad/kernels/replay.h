@@ -86,7 +86,7 @@ static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to
     const int panel = lanes < 8 ? 4 : 8;
     const int64_t x_apart = PANELS_APART(dense->inputs, panel);
     const int64_t g_apart = PANELS_APART(dense->neurons, panel);
-    double *const grads = (dense->packed ? run->packed_adj : run->uniform_adj) + dense->first;
+    double *const grads = run->weights_adj[dense->space] + dense->first;
     const double *x[PANELS_AT_ONCE], *g[PANELS_AT_ONCE];
     int64_t count = 0;
     for (int64_t block = 0; block < blocks; block++, stash += run->plan->stash * lanes)

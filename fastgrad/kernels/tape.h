@@ -71,6 +71,7 @@ typedef struct Tape {
     int64_t deaths;          /* ... handles that died and ... */
     int32_t counted;         /* ... entries above this, not yet counted */
     uint64_t collections;    /* so that cached slots know when they are old */
+    int readers;             /* runs of programs that read `val`: copy it before a change */
     int pins;                /* somebody holds slots (a sweep, say): entries must not move */
     int sweeps;              /* pins of sweeps, which hold no slots above their roots */
     int contexts;            /* no_grad, detect_anomaly, ... open in any thread (contexts.pyx) */
