@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free
 
 from fastgrad.nodes cimport (
-    ACTIVE, GONE, OP_PARAMETER, VARIES, Fused, Layer, row, x_of,
+    ACTIVE, GONE, OP_PARAMETER, VARIES, Fused, Layer, x_of,
 )
 from fastgrad.number cimport mix, number
 from fastgrad.recording cimport Recording

@@ -185,10 +185,10 @@ cdef int find_copied(Fused graph, const Dense *layers, Words *copied) except -1:
     return push_others(sorted(rows), graph.parameters, copied)
 
 
-cdef int push_others(list runs, int64_t end, Words *others) except -1:
-    """Push (first, count) of what is in none of the runs, which are in order, from 0 to `end`."""
+cdef int push_others(list runs, int64_t total, Words *others) except -1:
+    """Push (first, count) of what is in none of the runs, which are in order, from 0 to `total`."""
     at = 0
-    for first, count in [*runs, (end, 0)]:
+    for first, count in [*runs, (total, 0)]:
         if first > at:
             push(others, at)
             push(others, <int32_t>first - at)
