@@ -26,6 +26,7 @@ import numpy as np
 from fastgrad.arguments import exact
 from fastgrad.examine import examine
 from fastgrad.linear import Linear
+from fastgrad.replay import NoIndex
 from fastgrad.signature import check_sums, order_of
 from fastgrad.trace import TraceError, user_line
 
@@ -67,7 +68,7 @@ cdef class Traced:
             return self.replay.run(
                 batch, reader, self.places, theta, mode, threads, optimizer, order
             )
-        except IndexError as error:
+        except NoIndex as error:
             sample, column = error.args
         what = "a computed index"
         if column is not None:

@@ -541,6 +541,6 @@ cdef int finish(Plan plan) except -1:
     c.splat_count = <int32_t>(plan.splats.size // 2)
     c.output_count = <int32_t>plan.outputs.size
     c.sums = <int32_t>plan.sum_uniforms.size
-    find_copied(plan.graph, plan.dense, &plan.copied)
+    find_copied(plan.graph, plan.dense, &plan.packed, &plan.copied)
     return divide_weights(plan.dense, c.dense_count, plan.graph.uniforms, &plan.tasks,
                           &plan.task_layers, &plan.cleared)

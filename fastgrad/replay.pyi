@@ -4,6 +4,8 @@ from typing_extensions import disjoint_base
 
 from fastgrad.recording import Recording
 
+class NoIndex(IndexError): ...
+
 @disjoint_base
 class Replay:
     recording: Recording

@@ -191,6 +191,10 @@ cdef void weights_task(void *context, int64_t k) noexcept nogil:
             fresh = False
 
 
+class NoIndex(IndexError):
+    """An index in a program names nothing: (sample, its column or None)."""
+
+
 cdef class Replay:
     """A recording, ready to run.
 
@@ -235,8 +239,8 @@ cdef class Replay:
 
         Raises
         ------
-        IndexError
-            With (sample, column or None) if an index in the program names nothing.
+        NoIndex
+            If an index in the program names nothing.
         """
         cdef bint gradient = mode != "forward"
         cdef Plan plan = self.plan(gradient)
@@ -387,7 +391,7 @@ cdef int replay(
     if calls.failed:
         raise calls.error
     if c.run.bad_sample >= 0:
-        raise IndexError(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
+        raise NoIndex(int(c.run.bad_sample), column_of(plan, c.run.bad_place))
     if plan.gradient:
         get_gradients(plan, memory, &c)
         if calls.failed:

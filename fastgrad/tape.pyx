@@ -296,7 +296,7 @@ cdef void shrink() noexcept:
 # ---- runs of programs read values where they are, without the GIL
 
 
-cdef struct Left:  # values that were detached while somebody read them
+cdef struct Left:  # values that changed while somebody read them: these are as they were
     double *val
     int readers
 
@@ -328,29 +328,29 @@ cdef void end_reading(const double *val) noexcept:
 
 
 cdef int detach_values() except -1:
-    """Leave the values to those who read them, and go on with a copy."""
-    global left_count
-    cdef double *copied = <double *>malloc(tape.capacity * sizeof(double))
-    try:
-        resize_array(<void **>&left_values, left_count + 1, sizeof(Left))
-        if copied == NULL:
-            raise MemoryError(f"no memory for a copy of the data of {tape.size} entries")
-    except MemoryError:
-        free(copied)
-        raise
-    memcpy(copied, tape.val, tape.size * sizeof(double))
-    left_values[left_count] = Left(tape.val, tape.readers)
-    left_count += 1
-    tape.val, tape.readers = copied, 0
+    if not detached():
+        raise MemoryError(f"no memory for a copy of the data of {tape.size} entries")
     return 0
 
 
 cdef bint detached() noexcept:
-    """Have the values no readers any more?"""
-    try:
-        own_values()
-    except MemoryError:
+    """Leave the values to those who read them, and go on with a copy; False without memory."""
+    global left_values, left_count
+    cdef double *copied
+    cdef void *more
+    if not tape.readers:
+        return True
+    more = realloc(left_values, (left_count + 1) * sizeof(Left))
+    if more == NULL:
         return False
+    left_values = <Left *>more
+    copied = <double *>malloc(tape.capacity * sizeof(double))
+    if copied == NULL:
+        return False
+    memcpy(copied, tape.val, tape.size * sizeof(double))
+    left_values[left_count] = Left(tape.val, tape.readers)
+    left_count += 1
+    tape.val, tape.readers = copied, 0
     return True
 
 

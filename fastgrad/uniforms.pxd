@@ -8,7 +8,9 @@ from fastgrad.words cimport Stream, Words
 cdef int plan_uniforms(
     Fused graph, bint gradient, Stream *forward, Stream *reverse
 ) except -1
-cdef int find_copied(Fused graph, const Dense *layers, Words *copied) except -1
+cdef int find_copied(
+    Fused graph, const Dense *layers, const Words *packed, Words *copied
+) except -1
 cdef int divide_weights(
     const Dense *layers, int32_t count, int64_t uniforms, Words *tasks, Words *task_layers,
     Words *cleared

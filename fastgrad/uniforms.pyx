@@ -164,15 +164,19 @@ cdef int divide_weights(
     return push_others(begun, uniforms, cleared)
 
 
-cdef int find_copied(Fused graph, const Dense *layers, Words *copied) except -1:
+cdef int find_copied(
+    Fused graph, const Dense *layers, const Words *packed, Words *copied
+) except -1:
     """Find the parameters that are used as more than weights which are read where they are."""
-    cdef uint8_t *used = <uint8_t *>zeros(graph.parameters, 1)
+    cdef uint8_t *used = <uint8_t *>zeros(graph.uniforms, 1)
     cdef int32_t node, k, row
     cdef int64_t first
     try:
         for node in range(graph.size):
             if graph.op[node] == OP_PARAMETER and graph.uses[node]:
                 used[graph.a[node]] = 1
+        for k in range(packed.size):
+            used[packed.at[k]] = 1
         rows = set()
         for k in range(graph.layer_count):
             if layers[k].space == IN_PARAMETERS:

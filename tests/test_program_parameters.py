@@ -60,6 +60,24 @@ class Net:
         return [p.data for p in self.parameters]
 
 
+@pytest.mark.parametrize("order", [[3, 0, 5, 1], [5, 4, 3, 2, 1, 0], [0, 2, 4], [1, 2, 3, 4]])
+def test_neurons_that_two_layers_have_in_other_orders(order):
+    """The weights of one of them are copied together, those of the other read where they are."""
+    layer, other = nn.Layer(40, 6), nn.Layer(40, len(order))
+    other.neurons = [layer.neurons[k] for k in order]
+
+    def product(x, y):
+        return sum(layer(x)) * sum(other(y))
+
+    program = fastgrad.compile(product)
+    pairs = [(list(map(Value, x)), list(map(Value, y))) for x, y in zip(X, X[::-1])]
+    products = [product(x, y) for x, y in pairs]
+    assert program(X, X[::-1]).tolist() == [z.data for z in products]
+    sum(products).backward()
+    grads = [p.grad / len(X) for p in program.parameters]
+    assert program.value_and_grad(X, X[::-1])[1] == pytest.approx(grads, rel=1e-11, abs=1e-11)
+
+
 def same(got, expected):
     return got[0] == expected[0] and np.array_equal(got[1], expected[1])
 
