@@ -1,7 +1,7 @@
 """Numbering: a recording's entries become nodes, equal ones the same node.
 
-Constants are computed, powers by 2, -1, 0.5 and 3 get ops of their own, sums and products their
-operands in the order of their numbers.
+The uses of each node are counted, constants are computed, powers by 2, -1, 0.5 and 3 get ops of
+their own, sums and products their operands in the order of their numbers.
 
 Invariant: every bit of every value is kept; nothing that changes a rounding is done.
 """

@@ -182,6 +182,42 @@ def test_another_thread_changes_them_during_a_run():
     assert not same(net.run(lambda: None), expected)
 
 
+def test_steps_of_other_threads_are_seen_whole_or_not_at_all():
+    """All weights are always the same number, and all that is computed is exact."""
+    layer = nn.Layer(500, 40, nonlin=False)
+    parameters = layer.parameters()
+    for p in parameters:
+        p.data, p.grad = 0.0, -1.0
+    program = fastgrad.compile(lambda x: sum(layer(x)), threads=2)
+    ones, over = np.ones((64, 500)), threading.Event()
+    program(ones)
+
+    def step():
+        optimizer = optim.SGD(parameters, lr=1.0)
+        while not over.is_set():
+            optimizer.step()
+
+    def record():
+        while not over.is_set():
+            sum([Value(1.0) * k for k in range(40_000)])
+
+    others = [threading.Thread(target=target) for target in (step, record)]
+    for thread in others:
+        thread.start()
+    seen = set()
+    try:
+        for _ in range(300):
+            outputs = program(ones)
+            assert (outputs == outputs[0]).all()
+            seen.add(outputs[0])
+    finally:
+        over.set()
+        for thread in others:
+            thread.join()
+    assert {number % (501 * 40) for number in seen} == {0}
+    assert len(seen) > 1
+
+
 def test_an_error_ends_the_reading():
     net = Net()
     start = net.data()
