@@ -12,7 +12,8 @@ import sys
 from contextlib import ContextDecorator
 from contextvars import ContextVar
 
-from fastgrad.tape cimport set_line, tape
+from fastgrad.tables cimport set_line
+from fastgrad.tape cimport tape
 from fastgrad.trace cimport is_tracer
 
 from fastgrad.trace import TraceError, user_line

@@ -8,10 +8,11 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free
 
 from fastgrad.record cimport attributes_of, handle, handle_of, keep, set_rule
+from fastgrad.reclaim cimport rewind
 from fastgrad.sweep cimport EntryRule, Sweep, mark_operands
 from fastgrad.tape cimport (
     DATA_INT, GRAD_INT, INNER, KEPT, OP_FIRST_POOLED, OP_MADE, OP_RUN, USED, append, handle_alloc,
-    make_room, op_words, rewind, tape,
+    make_room, op_words, tape,
 )
 from fastgrad.words cimport Words
 from fastgrad.words cimport push as push_word

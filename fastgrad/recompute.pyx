@@ -30,11 +30,12 @@ from fastgrad.copies cimport Copies, operands_below, set_adjoint
 from fastgrad.record cimport (
     attributes_of, describe, handle, is_value, link_children, number_of, set_rule,
 )
+from fastgrad.reclaim cimport rewind
 from fastgrad.sweep cimport (
     EntryRule, Marks, Sweep, mark_entry, mark_operands, reserve_marks, walk,
 )
 from fastgrad.tape cimport (
-    DATA_INT, GRAD_INT, INNER, SWEPT, Run, append_leaf, check_room, handle_alloc, rewind, tape,
+    DATA_INT, GRAD_INT, INNER, SWEPT, Run, append_leaf, check_room, handle_alloc, tape,
 )
 from fastgrad.trace cimport is_tracer
 

@@ -24,10 +24,11 @@ from libc.stdint cimport int64_t
 
 from fastgrad.contexts cimport CHECKED, PAUSED, modes, note_line
 from fastgrad.dialect cimport data_kind, failure_hook, is_numpys, make_numpys, read_numpys
+from fastgrad.tables cimport attributes_left_at, line_at
 from fastgrad.tape cimport (
     DATA_NUMPY, ERROR_DOMAIN, ERROR_OVERFLOW, ERROR_ZERO_DIVISION, GRAD_INT, OP_FIRST_POOLED,
     OP_LEAF, OP_LOCAL, OP_LOG, OP_MADE, OP_POW, OP_POW_CONST, OP_RUN, OP_SQRT, RULE,
-    attributes_left_at, handle_track, line_at, make_room, op_is_numpy, op_rows, op_words,
+    handle_track, make_room, op_is_numpy, op_rows, op_words,
 )
 from fastgrad.trace cimport guard, is_tracer
 

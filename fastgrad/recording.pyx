@@ -26,9 +26,10 @@ from libc.stdlib cimport calloc, free
 from fastgrad.custom cimport custom_of
 from fastgrad.record cimport handle, handle_of
 from fastgrad.sweep cimport entry_rule
+from fastgrad.tables cimport has_lines, line_at
 from fastgrad.tape cimport (
     INNER, OP_CUSTOM, OP_DOT, OP_FIRST_POOLED, OP_LEAF, OP_LOCAL, OP_MADE, OP_RUN, RULE,
-    check_count, has_lines, line_at, op_words, tape,
+    check_count, op_words, tape,
 )
 
 from fastgrad.trace import TraceError

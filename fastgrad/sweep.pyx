@@ -21,10 +21,11 @@ from fastgrad.dialect cimport data_kind, grad_kind
 from fastgrad.record cimport (
     check_power, handle, label_of, number_from, number_of, operand_slots, raise_error,
 )
+from fastgrad.tables cimport line_at, partial_sums, read_recorded
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, ERROR_NONE, GRAD_INT, GRAD_NUMPY, INNER, OP_DOT, OP_FIRST_POOLED,
-    OP_LAST_LIGHT, OP_LOCAL, OP_RUN, RULE, SWEPT, Handle, Run, line_at, op_partials,
-    op_push, op_push_light, op_push_numpy, op_rows, op_words, partial_sums, read_recorded, tape,
+    OP_LAST_LIGHT, OP_LOCAL, OP_RUN, RULE, SWEPT, Handle, Run, op_partials, op_push,
+    op_push_light, op_push_numpy, op_rows, op_words, tape,
 )
 from fastgrad.trace cimport guard, refuse_effect
 

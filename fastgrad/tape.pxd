@@ -131,6 +131,7 @@ cdef extern from "kernels/tape.h":
         Dialect dialect
         uint8_t numpy
         PyTypeObject *type
+        void (*collect)() noexcept
         void (*root_died)() noexcept
         void (*store_attributes)(int32_t slot, Handle *) noexcept
         void (*note_edit)(int32_t slot) noexcept
@@ -149,16 +150,16 @@ cdef Tape tape
 
 cpdef int check_count(int64_t count, str what, int64_t most=*) except -1
 cdef int make_room(int64_t entries, int64_t words=*) except -1
-cdef object attributes_left_at(int32_t slot)
-cdef bint rewind(int32_t start) noexcept
+cdef void set_limit() noexcept
+cdef void shrink() noexcept
 cdef const double *begin_reading() except NULL
 cdef void end_reading(const double *val) noexcept
 cdef int detach_values() except -1
-cdef double *partial_sums(int32_t slot) except NULL
-cdef int read_recorded(int32_t slot, int32_t user, double *val, uint8_t *flags) except -1
-cdef int set_line(int32_t slot, str line) except -1
-cdef str line_at(int32_t slot)
-cdef bint has_lines() noexcept
+cdef bint detached() noexcept
+
+
+cdef enum:
+    LARGE = 1 << 18  # entries from which giving memory back is worth it: 9 MB
 
 
 # An operator that has found `tape.size <= tape.limit` may append this many entries.

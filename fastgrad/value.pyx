@@ -16,6 +16,8 @@ from libc.stdint cimport int32_t
 import copyreg
 from functools import partial
 
+import fastgrad.reclaim  # which the tape calls  # no-cython-lint
+
 from fastgrad.dialect cimport failure_hook, grad_kind
 from fastgrad.operators cimport MINUS, OVER, PLUS, POWER, TIMES, binary, mixed, record_with
 from fastgrad.record cimport (
@@ -25,10 +27,9 @@ from fastgrad.record cimport (
 from fastgrad.sweep cimport EntryRule, entry_rule, partials, push_alone, reverse
 from fastgrad.tape cimport (
     DATA_INT, DATA_NUMPY, INNER, KEPT, OP_ABS, OP_ADD, OP_COS, OP_DETACH, OP_EXP, OP_GELU,
-    OP_LEAKY_RELU,
-    OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_RELU_FLOAT, OP_RELU_LOCAL,
-    OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH, OP_TANH_EXP,
-    RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows,
+    OP_LEAKY_RELU, OP_LOG, OP_MAXIMUM, OP_MINIMUM, OP_MUL, OP_POW_CONST, OP_RELU, OP_RELU_FLOAT,
+    OP_RELU_LOCAL, OP_RELU_MAX, OP_SIGMOID, OP_SIGMOID_EXP, OP_SIN, OP_SOFTPLUS, OP_SQRT, OP_TANH,
+    OP_TANH_EXP, RULE, USED, Tape, append_leaf, check_room, entry_set_grad, handle_alloc, op_rows,
     own_values, tape,
 )
 from fastgrad.trace cimport depends, guard, is_tracer, refuse_edit, refuse_effect

@@ -77,6 +77,7 @@ typedef struct Tape {
     int contexts;            /* no_grad, detect_anomaly, ... open in any thread (contexts.pyx) */
     int tracing;             /* 1: a program is being traced (trace.pyx), 2: with its lines */
     PyTypeObject *type;      /* Value */
+    void (*collect)(void);           /* reclaim.pyx sets these two, tables.pyx the others */
     void (*root_died)(void);
     void (*store_attributes)(int32_t slot, Handle *);
     void (*note_edit)(int32_t slot); /* call before the data of an entry in a graph changes */
