@@ -413,6 +413,40 @@ class DropsOut(Programs):
         return self.program(self.X).tolist()
 
 
+class CollectsDuringARun(Scenario):
+    """A run reads parameters where they are: who moves or changes them meanwhile copies them."""
+
+    begun = False
+
+    def prepare(self):
+        self.layer = nn.Layer(40, 3, nonlin=False)
+        op = fastgrad.custom_op(self.forward, lambda x: (1.0,))
+        self.program = fastgrad.compile(lambda x: sum(self.layer(x)) * op(x[0]), threads=1)
+        self.X = np.ones((3, 40))
+        self.program(self.X)
+        self.begun = True
+
+    def forward(self, x):
+        if self.begun:
+            self.meanwhile()
+        return x
+
+    def meanwhile(self):
+        self.w * 2
+        tape.reclaim()
+
+    def numbers(self):
+        return numbers_of(self.layer.parameters())
+
+    def act(self):
+        return self.program(self.X).tolist()
+
+
+class ChangesDuringARun(CollectsDuringARun):
+    def meanwhile(self):
+        self.layer.neurons[2].w[5].data = 7.0
+
+
 class Minimizes(Programs):
     def once(self):
         self.program.value_and_grad(self.X, self.Y, self.k)

@@ -25,6 +25,7 @@ NODES = "no memory for N nodes of a program"
 WORDS = "no memory for N words of a program"
 COLUMNS = "no memory for N columns"
 RUN = "no memory for a run of a program: N bytes"
+COPY = "no memory for a copy of the data of N entries"
 OUTPUTS = "no memory for the outputs of N samples"
 EXAMINE = "no memory to examine a program of N entries"
 ARRAY = "Unable to allocate N.N KiB for an array with shape (N,) and data type floatN"
@@ -48,6 +49,8 @@ OWN = {
     "Recomputes": {ENTRIES, WORDS},
     "ExaminesPrograms": {COLUMNS, RUN, VALUES, EXAMINE},
     "DropsOut": {NUMBERS, NODES, WORDS, COLUMNS, RUN, ROW},
+    "CollectsDuringARun": {COLUMNS, DID_WITHOUT},
+    "ChangesDuringARun": {COLUMNS, COPY},
     "Minimizes": {COLUMNS, VALUES},
     "Steps": {VALUES},
     "Clips": {VALUES},
