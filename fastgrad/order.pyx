@@ -8,6 +8,7 @@ Invariant: a unit, a node or a layer, comes after all that it reads.
 
 from libc.stdint cimport int32_t, uint16_t
 from libc.stdlib cimport free
+from libc.string cimport memset
 
 from fastgrad.nodes cimport (
     ACTIVE, BOTH, BOTH_SAME, FIRST, GONE, OP_DENSE, OP_SQUARE, SECOND, VARIES, Fused, operands,
@@ -15,7 +16,7 @@ from fastgrad.nodes cimport (
 )
 from fastgrad.recording cimport OP_INPUT
 from fastgrad.tape cimport OP_FIRST_POOLED, OP_RUN, OP_TAKE, op_rows
-from fastgrad.words cimport Words, push, zeros
+from fastgrad.words cimport Words, zeros
 
 
 cdef enum:
@@ -36,29 +37,28 @@ cdef int which_wanted(Fused graph, int32_t node) noexcept:
 
 
 cdef struct Unit:
-    int32_t node, depth
+    int32_t unit, depth
 
 
 cdef int order_units(Fused graph, bint gradient, Words *units) except -1:
     """Sort what varies by depth, then by code, of the reverse sweep if there is one."""
     cdef int32_t *depth = <int32_t *>zeros(graph.size, sizeof(int32_t))
     cdef uint16_t *codes = NULL  # of a unit, + 1; of all else 0
-    cdef int32_t *counts = NULL
-    cdef Unit *by_code = NULL
-    cdef int32_t *sorted = NULL
+    cdef int32_t[OPS + 1] by_code  # how many units have it, then where the next of them goes
+    cdef int32_t *by_depth = NULL
+    cdef Unit *sorted = NULL
     cdef const int32_t *words = NULL
     cdef int32_t node, k, count = 0, deepest = 0, level, total = 0, at
+    memset(by_code, 0, sizeof(by_code))
     try:
         codes = <uint16_t *>zeros(graph.size, sizeof(uint16_t))
-        by_code = <Unit *>zeros(graph.size, sizeof(Unit))
-        sorted = <int32_t *>zeros(graph.size, sizeof(int32_t))
         for node in range(graph.size):
             if not is_unit(graph, node):
                 if graph.layer[node] >= 0:  # as deep as the member that stands for the layer
                     depth[node] = depth[first_member(graph, graph.layer[node])]
                 continue
             codes[node] = code_of(graph, node, gradient) + 1
-            total += 1
+            by_code[codes[node]] += 1
             level = 0
             operands(graph, node, &words, &count)
             for k in range(count):
@@ -71,37 +71,30 @@ cdef int order_units(Fused graph, bint gradient, Words *units) except -1:
                 level = max(level, depth[graph.b[node]])
             depth[node] = level + 1
             deepest = max(deepest, level + 1)
-        counts = <int32_t *>zeros(max(OPS, deepest + 1) + 1, sizeof(int32_t))
+        for k in range(1, OPS + 1):
+            total += by_code[k]
+            by_code[k] = total - by_code[k]
+        sorted = <Unit *>zeros(total, sizeof(Unit))
+        by_depth = <int32_t *>zeros(deepest + 2, sizeof(int32_t))
         # Two counting sorts: the second keeps the order of the first.
         for node in range(graph.size):
-            counts[codes[node]] += 1
-        counts[0] = 0
-        for k in range(1, OPS + 1):
-            counts[k] += counts[k - 1]
-        for node in range(graph.size):
             if codes[node]:
-                k = codes[node] - 1
-                by_code[counts[k]] = Unit(node, depth[node])
-                counts[k] += 1
-        for k in range(max(OPS, deepest + 1) + 1):
-            counts[k] = 0
-        for at in range(total):
-            counts[by_code[at].depth] += 1
+                k = graph.layer[node]
+                sorted[by_code[codes[node]]] = Unit(-1 - k if k >= 0 else node, depth[node])
+                by_code[codes[node]] += 1
+                by_depth[depth[node] + 1] += 1
         for k in range(1, deepest + 1):
-            counts[k] += counts[k - 1]
-        for at in range(total - 1, -1, -1):
-            k = by_code[at].depth
-            counts[k] -= 1
-            sorted[counts[k]] = by_code[at].node
+            by_depth[k] += by_depth[k - 1]
+        units.at = <int32_t *>zeros(total, sizeof(int32_t))
+        units.size = units.room = total
         for at in range(total):
-            node = sorted[at]
-            k = graph.layer[node]
-            push(units, -1 - k if k >= 0 else node)
+            k = sorted[at].depth
+            units.at[by_depth[k]] = sorted[at].unit
+            by_depth[k] += 1
     finally:
         free(depth)
         free(codes)
-        free(counts)
-        free(by_code)
+        free(by_depth)
         free(sorted)
     return 0
 
