@@ -21,7 +21,7 @@ cdef class Traced:
 
 
 cdef class Calls:
-    cdef public object threads      # at most so many; None for as many as all programs
+    cdef int own_threads            # at most so many; 0 for as many as all programs
     cdef public bint check_finite
     cdef public object _call        # Arguments
     cdef public object _captured    # Captured

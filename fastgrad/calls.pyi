@@ -44,12 +44,15 @@ class Traced:
 
 @disjoint_base
 class Calls:
-    threads: int | None
     check_finite: bool
     _call: Arguments
     _captured: Captured
     _traced: dict[Any, Traced]
 
+    @property
+    def threads(self) -> int | None: ...
+    @threads.setter
+    def threads(self, n: int | None) -> None: ...
     def _prepare(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], gradient: bool = False
     ) -> tuple[Traced, Batch, list[str]]: ...

@@ -26,6 +26,7 @@ import numpy as np
 from fastgrad.arguments import exact
 from fastgrad.examine import examine
 from fastgrad.linear import Linear
+from fastgrad.pool import checked_threads
 from fastgrad.replay import NoIndex
 from fastgrad.signature import check_sums, order_of
 from fastgrad.trace import TraceError, user_line
@@ -131,6 +132,15 @@ cdef class Traced:
 cdef class Calls:
     """What `Program` inherits; it traces what is met for the first time."""
 
+    @property
+    def threads(self):
+        """int or None: at most so many; None for `get_num_threads`. May be assigned."""
+        return self.own_threads or None
+
+    @threads.setter
+    def threads(self, n):
+        self.own_threads = 0 if n is None else checked_threads(n)
+
     def _prepare(self, tuple args, dict kwargs, bint gradient=False):
         """Check and convert the arguments, and find or trace their signature.
 
@@ -185,7 +195,7 @@ cdef class Calls:
     cdef tuple run(
         self, str mode, Traced traced, Batch batch, list names, theta, Optimizer optimizer, order
     ):
-        cdef int threads = wanted_threads if self.threads is None else self.threads
+        cdef int threads = self.own_threads or wanted_threads
         cdef bint gradient = mode != "forward"
         if threads > 1 and traced.replay.cost(gradient) * batch.samples < SERIAL_NS:
             threads = 1

@@ -223,6 +223,6 @@ cdef int32_t find_equal(Fused graph, Names *names) noexcept:
                     return other
             elif graph.a[other] == graph.a[node]:
                 return other
-        at = (at + (hash >> 7 | 1)) & names.mask
+        at = (at + (hash >> 7 | 1)) & names.mask  # an odd step comes by every place
     names.table[at] = node + 1
     return node

@@ -31,7 +31,6 @@ from fastgrad.batch import Batch, numbers_of
 from fastgrad.calls import Calls, Traced
 from fastgrad.contexts import is_detecting
 from fastgrad.engine import Value
-from fastgrad.pool import checked_threads
 from fastgrad.recording import Recording, freeze
 from fastgrad.signature import Captured, Fill, Signature, flatten, nested
 from fastgrad.trace import TraceError
@@ -105,7 +104,7 @@ class Program(Calls):
         for value in values:
             if not isinstance(value, Value):
                 raise TypeError(f"parameters must be Values, got {type(value).__name__} {value!r}")
-        self.threads = None if threads is None else checked_threads(threads)
+        self.threads = threads
         self.check_finite = bool(check_finite)
         self._function: Callable[..., Any] | None = function
         self._call = Arguments.of(function)

@@ -212,6 +212,7 @@ def test_computed_indices():
 
 def test_compile():
     f = fastgrad.compile
+    program = f(lambda x: x * 2, threads=2)
     refused(
         lambda: f(3), TypeError, "compile needs a function, or a module with __call__, got int 3"
     )
@@ -219,6 +220,8 @@ def test_compile():
         text = f"the number of threads must be an int of at least 1, got {threads!r}"
         refused(lambda n=threads: f(math.exp, threads=n), ValueError, text)
         refused(lambda n=threads: fastgrad.set_num_threads(n), ValueError, text)
+        refused(lambda n=threads: setattr(program, "threads", n), ValueError, text)
+        assert program.threads == 2
     refused(
         lambda: f(lambda x: x, parameters=[1.0]),
         TypeError,
