@@ -444,7 +444,8 @@ cdef bint superblocks(
         left = samples - c.first
         c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
         c.tail = left % lanes if left < c.blocks * lanes else 0
-        c.tail_size = size_for(c.tail)
+        # One lane would add to the weights' adjoints at once, and phase two begin them anew.
+        c.tail_size = max(size_for(c.tail), 1 if memory.size else 0)
         run_tasks(block_task, c, c.blocks, threads)
         if c.run.gradient and lanes > 1:
             run_tasks(weights_task, c, plan.tasks.size // 5, threads)

@@ -120,10 +120,15 @@ class Recipe(NamedTuple):
             parameters.extend(layer.parameters())
 
         def function(x, i):
-            pool = [*x, *parameters]
+            pool, layered = [*x, *parameters], []
 
             def row(a, count):
                 return [pool[(a + k * (1 + a % 3)) % len(pool)] for k in range(count)]
+
+            def sampled(a, count):
+                """What differs between samples, mostly: a layer of parameters alone is none."""
+                some = [*x, *pool[len(x) + len(parameters) :]]
+                return [some[(a + k) % len(some)] for k in range(count)]
 
             for kind, a, b, c, number in self.steps:
                 v, w = pool[a % len(pool)], pool[b % len(pool)]
@@ -153,10 +158,12 @@ class Recipe(NamedTuple):
                     made = [functional.cross_entropy(row(a, CLASSES), i)]
                 elif kind in LAYERS:
                     width = width_of(kind, c)
-                    out = layers[kind, width, b % 5](row(a, width))
+                    out = layers[kind, width, b % 5]((sampled if a % 4 else row)(a, width))
                     made = out if isinstance(out, list) else [out]
+                    layered.append(functional.sum(made))
                 pool.extend(made)
-            return pool[-self.outputs :]
+            # A layer that no output hangs on is not computed.
+            return [*pool[-self.outputs :], *layered][-self.outputs :]
 
         return function, parameters
 

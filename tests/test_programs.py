@@ -225,7 +225,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 8, 21, 64, 257])
+@pytest.mark.parametrize("size", [1, 3, 4, 8, 21, 33, 64, 65, 257])
 @pytest.mark.parametrize("name", MODELS)
 def test_models(name, size):
     inputs, make = MODELS[name]
