@@ -50,7 +50,7 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef double *at
     memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
     # A line more, so that workspaces do not begin in the same set of the cache.
-    memory.workspace_doubles = lines(<int64_t>plan.c.slots * lanes_of(size)) + LINE
+    memory.workspace_doubles = lines((plan.c.slots + plan.c.scratch) * lanes_of(size)) + LINE
     memory.bytes = sizeof(double) * (
         uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
     )

@@ -40,6 +40,7 @@ cdef extern from "kernels/program.h":
         int32_t slots
         int32_t sums
         int64_t stash
+        int64_t scratch
         int32_t seed
     enum:
         READS_X

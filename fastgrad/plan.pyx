@@ -311,9 +311,13 @@ cdef int forward_layer(Plan plan, int32_t layer) except -1:
     begin(&plan.forward, OP_DENSE)
     push(&plan.forward.words, layer)
     dense.neurons, dense.inputs = graph.layers[layer].members, graph.layers[layer].inputs
-    dense.x_at = plan.c.stash
-    dense.g_at = dense.x_at + (dense.inputs | 1)
-    plan.c.stash = dense.g_at + (dense.neurons | 1)
+    if of_inputs(graph, layer):
+        plan.c.scratch = max(plan.c.scratch, dense.inputs | 1)
+    else:
+        dense.x_at = plan.c.stash
+        plan.c.stash += dense.inputs | 1
+    dense.g_at = plan.c.stash
+    plan.c.stash += dense.neurons | 1
     # Offsets for now: `finish` makes pointers of them.
     dense.x = <const int32_t *>plan.dense_words.size
     for k in range(dense.inputs):

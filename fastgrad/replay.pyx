@@ -2,9 +2,9 @@
 
 A run computes the uniform numbers once, then goes through the batch in superblocks of a few blocks
 of lanes.  First each block runs forward and in reverse (phase one), leaving what its dense layers
-met in its stash; then the adjoints of the layers' weights are added up over all stashes, columns
-of weights in parallel (phase two).  Other parameters' adjoints are summed in strands, one a block
-of the superblock, which are added in order at the end.
+met in its stash, but for inputs; then the adjoints of the layers' weights are added up over all
+stashes and inputs, columns of weights in parallel (phase two).  Other parameters' adjoints are
+summed in strands, one a block of the superblock, which are added in order at the end.
 
 Layers read their weights where the tape has them, if the program's parameters lie side by side
 there, and without the GIL: whoever changes data meanwhile copies all of it first (``tape.pyx``).
@@ -62,8 +62,9 @@ cdef extern from "kernels/program.h":
         void (*splat[6])(const Run *, double *workspace) noexcept nogil
         void (*forward_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
         void (*reverse_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
-        void (*weights)(const Run *, const Dense *, int64_t first, int64_t to, int64_t lanes,
-                        const double *stash, int64_t blocks, int fresh) noexcept nogil
+        void (*weights)(const Run *, const Dense *, int64_t from_, int64_t to, int64_t first,
+                        int64_t samples, int64_t lanes, const double *stash,
+                        int fresh) noexcept nogil
         void (*check_powers)() noexcept
         Sweeps sweeps[3]
 
@@ -177,17 +178,18 @@ cdef void weights_task(void *context, int64_t k) noexcept nogil:
     cdef Context *c = <Context *>context
     cdef const int32_t *task = c.tasks + 5 * k
     cdef const Dense *dense
-    cdef int64_t full = c.blocks - (1 if c.tail else 0), at, to
+    cdef int64_t full = (c.blocks - (1 if c.tail else 0)) * lanes_of(c.size), at, to
     cdef bint fresh = c.first == 0 and task[4]
     for at in range(task[0], task[1]):
         dense = c.run.plan.dense + c.task_layers[at]
         to = min(task[3], dense.inputs)
         if full:
-            kernels.weights(&c.run, dense, task[2], to, lanes_of(c.size), c.stash, full, fresh)
+            kernels.weights(&c.run, dense, task[2], to, c.first, full, lanes_of(c.size), c.stash,
+                            fresh)
             fresh = False
         if c.tail:
-            kernels.weights(&c.run, dense, task[2], to, lanes_of(c.tail_size),
-                            c.stash + full * lanes_of(c.size) * c.run.plan.stash, 1, fresh)
+            kernels.weights(&c.run, dense, task[2], to, c.first + full, c.tail,
+                            lanes_of(c.tail_size), c.stash + full * c.run.plan.stash, fresh)
             fresh = False
 
 
@@ -341,7 +343,7 @@ cdef class Replay:
             self.recording.size - self.recording.inputs,
             plan.places,
             lanes_of(size),
-            (plan.c.slots + plan.c.stash) * lanes_of(size) * sizeof(double),
+            (plan.c.slots + plan.c.scratch + plan.c.stash) * lanes_of(size) * sizeof(double),
         )
 
 

@@ -62,6 +62,14 @@ enum {
     TURNED_AT_ONCE = 48  /* whole tiles; with TERMS_AT_ONCE terms in the second-level cache */
 };
 
+/* Some samples of a superblock, for the adjoints of weights. */
+typedef struct Terms {
+    const double *x[PANELS_AT_ONCE], *g[PANELS_AT_ONCE]; /* panels; x only if they are no inputs */
+    int panel;                                           /* lanes of one */
+    int64_t count;                                       /* of panels */
+    int64_t first, samples; /* of the batch; lanes beyond them do not count */
+} Terms;
+
 typedef struct Tile {
     double *to[TILE_ROWS];          /* of the first panel's lanes, as `from` */
     const double *from[TILE_ROWS];  /* where the sums start; if `from_numbers`, they start at: */
@@ -262,14 +270,62 @@ static void gradient_tile(
     }
 }
 
-/* The same for all neurons and inputs [from, to): `count` panels of x and of g.  Some columns of x
- * are turned at once, so that a tile's g, which lie far apart, are fetched once for all of them. */
-static void dense_gradient(
-    double *grads, int64_t row, int64_t neurons, int64_t from, int64_t to,
-    const double *const *x_panels, const double *const *g_panels, int lanes, int64_t count,
-    int fresh)
+/* How many of these input columns lie side by side, the first one included. */
+static int32_t side_by_side(const Run *run, const int32_t *columns, int32_t count)
+{
+    int32_t some = 1;
+    while (some < count && run->columns[columns[some]] == run->columns[columns[0]] + some) some++;
+    return some;
+}
+
+static inline const double *input_at(const Run *run, int32_t column, int64_t sample)
+{
+    return run->columns[column] + sample * run->strides[column];
+}
+
+/* The x of all panels in that form, if they are inputs, from where these are. */
+static void copy_inputs(const Run *run, const int32_t *columns, const Terms *terms, int count,
+                        int width, double *rows)
+{
+    const int64_t samples = terms->samples, lanes = terms->count * terms->panel;
+    if (count == width && side_by_side(run, columns, count) == count) {
+        for (int64_t l = 0; l < samples; l++) {
+            const double *const from = input_at(run, columns[0], terms->first + l);
+            for (int k = 0; k < width; k += 4) STORE(rows + l * width + k, LOAD(from + k));
+        }
+        memset(rows + samples * width, 0, (lanes - samples) * width * sizeof(double));
+        return;
+    }
+    memset(rows, 0, lanes * width * sizeof(double));
+    for (int k = 0; k < count; k++) {
+        const double *const from = input_at(run, columns[k], terms->first);
+        const int64_t stride = run->strides[columns[k]];
+        for (int64_t l = 0; l < samples; l++) rows[l * width + k] = from[l * stride];
+    }
+}
+
+/* Have a part of what copy_inputs will read next, from that column on, fetched: samples lie too far
+ * apart for the processor to foresee it. */
+static void fetch_inputs(const Run *run, int32_t column, const Terms *terms, int64_t part,
+                         int64_t parts)
+{
+    const int64_t from = part * terms->samples / parts, to = (part + 1) * terms->samples / parts;
+    for (int64_t l = terms->first + from; l < terms->first + to; l++) {
+        const double *const x = input_at(run, column, l);
+        __builtin_prefetch(x);
+        __builtin_prefetch(x + 8);
+    }
+}
+
+/* The same for all neurons and inputs [from, to).  Some columns of x are turned at once, so that a
+ * tile's g, which lie far apart, are fetched once for all of them. */
+static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int64_t to,
+                           const Terms *terms, int fresh)
 {
     double turned[TURNED_X], edge[TILE_ROWS * COLUMNS] = {0};
+    double *const grads = run->weights_adj[dense->space] + dense->first;
+    const int lanes = terms->panel;
+    const int64_t row = dense->row, neurons = dense->neurons, count = terms->count;
     const int64_t each = count * lanes * COLUMNS, some = TURNED_X / each * COLUMNS;
     for (int64_t start = from; start < to; start += some) {
         const int64_t end = to - start < some ? to : start + some;
@@ -277,24 +333,31 @@ static void dense_gradient(
         for (int64_t k = start; k < end; k += COLUMNS) {
             const int columns = end - k < COLUMNS ? (int)(end - k) : COLUMNS;
             const int width = columns > WIDTH ? COLUMNS : WIDTH;
-            for (int64_t p = 0; p < count; p++, x += lanes * width)
-                turn_panel(x_panels[p] + k * lanes, lanes, columns, width, x);
+            if (dense->columns) copy_inputs(run, dense->columns + k, terms, columns, width, x);
+            else
+                for (int64_t p = 0; p < count; p++)
+                    turn_panel(terms->x[p] + k * lanes, lanes, columns, width,
+                               x + p * lanes * width);
+            x += count * lanes * width;
         }
         for (int64_t j = 0; j < neurons; j += TILE_ROWS) {
             const int rows = neurons - j < TILE_ROWS ? (int)(neurons - j) : TILE_ROWS;
             x = turned;
+            if (dense->columns && end < dense->inputs)
+                fetch_inputs(run, dense->columns[end], terms, j / TILE_ROWS,
+                             (neurons + TILE_ROWS - 1) / TILE_ROWS);
             for (int64_t k = start; k < end; k += COLUMNS, x += each) {
                 double *const at = grads + j * row + k;
                 const int64_t columns = end - k;
                 const int vectors = columns > WIDTH ? 2 : 1;
                 if (columns >= WIDTH * vectors) {
-                    gradient_tile(rows, vectors, at, row, g_panels, j, lanes, count, x, fresh);
+                    gradient_tile(rows, vectors, at, row, terms->g, j, lanes, count, x, fresh);
                     continue;
                 }
                 for (int i = 0; i < rows; i++)
                     for (int c = 0; c < columns; c++)
                         edge[i * COLUMNS + c] = fresh ? 0.0 : at[i * row + c];
-                gradient_tile(rows, vectors, edge, COLUMNS, g_panels, j, lanes, count, x, 0);
+                gradient_tile(rows, vectors, edge, COLUMNS, terms->g, j, lanes, count, x, 0);
                 for (int i = 0; i < rows; i++)
                     for (int c = 0; c < columns; c++) at[i * row + c] = edge[i * COLUMNS + c];
             }

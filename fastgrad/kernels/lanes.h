@@ -138,14 +138,16 @@ static ALWAYS_INLINE void LANED(pack_slots)(const double *workspace, const int32
     }
 }
 
-/* x in panels, from the slots or straight from the inputs. */
-static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, double *x,
-                        int64_t first, int64_t samples)
+/* x in panels, which it returns: from the slots into the stash, for the weights' adjoints; but
+ * inputs, which stay where they are, to where the next layer of inputs puts its own. */
+static double *LANED(pack)(const Run *run, const Dense *dense, double *workspace, double *stash,
+                           int64_t first, int64_t samples)
 {
     const int64_t apart = PANELS_APART(dense->inputs, PANEL);
+    double *const x = dense->columns ? AT(run->plan->slots) : stash + dense->x_at * LANES;
     if (!dense->columns) {
         LANED(pack_slots)(workspace, dense->x, dense->inputs, x);
-        return;
+        return x;
     }
     for (int32_t k = 0; k < dense->inputs;) {
         const int32_t *const columns = dense->columns + k;
@@ -169,14 +171,14 @@ static void LANED(pack)(const Run *run, const Dense *dense, double *workspace, d
         for (int l = 0; l < LANES; l++) to[l / PANEL * apart + l % PANEL] = lanes[l];
         k++;
     }
+    return x;
 }
 
 static void LANED(dense_forward)(const Run *run, const Dense *dense, double *workspace,
                                  double *stash, int64_t first, int64_t samples)
 {
     const double *const weights = run->weights[dense->space] + dense->first;
-    double *const x = stash + dense->x_at * LANES;
-    LANED(pack)(run, dense, workspace, x, first, samples);
+    const double *const x = LANED(pack)(run, dense, workspace, stash, first, samples);
 #if LANES == 1
     int32_t j = 0;
     for (; j + 4 <= dense->neurons; j += 4) {
@@ -390,9 +392,10 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
         if (dense->bias_sums[j] >= 0)
             sums[dense->bias_sums[j]] += LANED(add_lanes)(AT(dense->gz[j]), samples);
 #if LANES == 1
-    double *const g = stash + dense->g_at, *const x = stash + dense->x_at;
+    double *const g = stash + dense->g_at, *x = stash + dense->x_at;
     for (int32_t j = 0; j < dense->neurons; j++) g[j] = *AT(dense->gz[j]);
     if (dense->wants_weights) {
+        if (dense->columns) x = LANED(pack)(run, dense, workspace, stash, 0, 1); /* all there are */
         double *const grads = run->weights_adj[dense->space] + dense->first;
         for (int32_t j = 0; j < dense->neurons; j++) {
             double *const grad = grads + j * dense->row;
@@ -414,8 +417,9 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
     double *const g = stash + dense->g_at * LANES;
     LANED(pack_slots)(workspace, dense->gz, dense->neurons, g);
     if (samples < LANES) { /* the other lanes are left out of the weights' adjoints */
-        clear_lanes(stash + dense->x_at * LANES, dense->inputs, PANEL, LANES / PANEL, samples);
         clear_lanes(g, dense->neurons, PANEL, LANES / PANEL, samples);
+        if (!dense->columns)
+            clear_lanes(stash + dense->x_at * LANES, dense->inputs, PANEL, LANES / PANEL, samples);
     }
     if (!dense->gx) return;
     double turned[TURNED_AT_ONCE * TERMS_AT_ONCE];

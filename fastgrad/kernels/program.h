@@ -55,7 +55,8 @@ typedef struct Dense {
     int32_t wants_weights;
     int32_t space;             /* where the weights lie */
     int64_t first, row;        /* the first weight there, and how far apart the rows are */
-    int64_t x_at, g_at;        /* where a block's stash has the panels of x and of the adjoints */
+    /* Where a block's stash has the panels of x, if x are not inputs, and of the adjoints. */
+    int64_t x_at, g_at;
 } Dense;
 
 typedef struct Plan {
@@ -66,7 +67,7 @@ typedef struct Plan {
     const int32_t *outputs;  /* slots */
     int32_t input_count, splat_count, output_count, dense_count;
     int32_t slots, sums;
-    int64_t stash;           /* doubles a block, for one lane */
+    int64_t stash, scratch;  /* doubles a block, for one lane; scratch is after the slots */
     int32_t seed;            /* slot of the adjoint of the output */
 } Plan;
 
@@ -139,8 +140,8 @@ typedef struct Kernels {
     void (*splat[6])(const Run *, double *workspace);
     void (*forward_one)(Run *, const int32_t *code, double *workspace);
     void (*reverse_one)(Run *, const int32_t *code, double *workspace);
-    void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t lanes,
-                    const double *stash, int64_t blocks, int fresh);
+    void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t first,
+                    int64_t samples, int64_t lanes, const double *stash, int fresh);
     void (*check_powers)(void);
     Sweeps sweeps[3];
 } Kernels;

@@ -30,14 +30,6 @@ static void note_bad(Run *run, int64_t sample, const int32_t *code)
 #endif
 }
 
-/* How many of these input columns lie side by side, the first one included. */
-static int32_t side_by_side(const Run *run, const int32_t *columns, int32_t count)
-{
-    int32_t some = 1;
-    while (some < count && run->columns[columns[some]] == run->columns[columns[0]] + some) some++;
-    return some;
-}
-
 #define LANES 1
 #define LANED(name) name##_1
 #include "lanes.h"
@@ -79,26 +71,27 @@ static void reverse_one(Run *run, const int32_t *code, double *workspace)
     reverse_1(run, code, workspace, NULL, 1, NULL);
 }
 
-/* Adjoints of the weights of the inputs [from, to), added up over the stashes of `blocks`. */
-static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to, int64_t lanes,
-                    const double *stash, int64_t blocks, int fresh)
+/* Adjoints of the weights of the inputs [from, to), added up over the samples [first, first +
+ * samples), whose blocks have their stashes from `stash` on. */
+static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to, int64_t first,
+                    int64_t samples, int64_t lanes, const double *stash, int fresh)
 {
-    const int panel = lanes < 8 ? 4 : 8;
-    const int64_t x_apart = PANELS_APART(dense->inputs, panel);
-    const int64_t g_apart = PANELS_APART(dense->neurons, panel);
-    double *const grads = run->weights_adj[dense->space] + dense->first;
-    const double *x[PANELS_AT_ONCE], *g[PANELS_AT_ONCE];
-    int64_t count = 0;
-    for (int64_t block = 0; block < blocks; block++, stash += run->plan->stash * lanes)
-        for (int64_t p = 0; p < lanes / panel; p++) {
-            x[count] = stash + dense->x_at * lanes + p * x_apart;
-            g[count++] = stash + dense->g_at * lanes + p * g_apart;
-            if (count == PANELS_AT_ONCE || (block == blocks - 1 && p == lanes / panel - 1)) {
-                dense_gradient(grads, dense->row, dense->neurons, from, to, x, g, panel, count,
-                               fresh);
-                count = fresh = 0;
+    Terms terms = {.panel = lanes < 8 ? 4 : 8};
+    const int64_t x_apart = PANELS_APART(dense->inputs, terms.panel);
+    const int64_t g_apart = PANELS_APART(dense->neurons, terms.panel);
+    for (const int64_t end = first + samples; first < end; first += terms.samples, fresh = 0) {
+        int64_t left = end - first;
+        for (terms.count = 0; left > 0 && terms.count < PANELS_AT_ONCE; left -= lanes) {
+            for (int64_t p = 0; p < lanes / terms.panel; p++) {
+                terms.x[terms.count] = stash + dense->x_at * lanes + p * x_apart;
+                terms.g[terms.count++] = stash + dense->g_at * lanes + p * g_apart;
             }
+            stash += run->plan->stash * lanes;
         }
+        terms.first = first;
+        terms.samples = end - first - (left > 0 ? left : 0);
+        dense_gradient(run, dense, from, to, &terms, fresh);
+    }
 }
 
 const Kernels KERNELS = {
