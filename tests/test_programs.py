@@ -264,6 +264,54 @@ def test_models(name, size):
     assert program.value_and_grad(xs)[1].tobytes() == grads.tobytes()
 
 
+def rows_of(numbers):
+    return numbers.reshape(-1, 8)[:, :4], numbers.reshape(-1, 8)[:, 4:]
+
+
+def windows(numbers):
+    """The second begins where the first one's row ends, but goes on by one number a sample."""
+    first = numbers.reshape(-1, 8)[:, :4]
+    return first, np.lib.stride_tricks.sliding_window_view(numbers, 4)[4 : 4 + len(first)]
+
+
+FORMS = {
+    "rows": rows_of,
+    "columns": lambda numbers: numbers.reshape(2, 4, -1).transpose(0, 2, 1),
+    "both": lambda numbers: (rows_of(numbers)[0], rows_of(numbers)[1].copy(order="F")),
+    "backwards": lambda numbers: [x[::-1] for x in rows_of(numbers)],
+    "windows": windows,
+    "one for all": lambda numbers: (
+        rows_of(numbers)[0],
+        np.broadcast_to(numbers[:4], (len(numbers) // 8, 4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [3, 33, 140, 700])
+@pytest.mark.parametrize("form", FORMS)
+def test_layers_of_inputs_that_lie_otherwise(form, size):
+    random.seed(form)
+    layer = nn.Layer(12, 9)
+    program = fastgrad.compile(lambda x, y: functional.sum(layer([*x, *y, *x[:4]])))
+    x, y = FORMS[form](np.random.default_rng(size).normal(size=8 * size))
+    singles = [program.value_and_grad(x[k : k + 1], y[k : k + 1])[1] for k in range(size)]
+    got = program.value_and_grad(x, y)[1]
+    assert np.all(np.abs(got - np.mean(singles, 0)) <= 1e-12 * np.mean(np.abs(singles), 0))
+
+
+@pytest.mark.parametrize("inputs", [2, 16])
+def test_lanes_that_a_batch_has_not_got_add_nothing(inputs):
+    """Not even what earlier samples have left there, times 0."""
+    random.seed(inputs)
+    layer = nn.Layer(inputs, 5)
+    program = fastgrad.compile(lambda x: functional.sum(layer(x)))
+    xs = np.random.default_rng(1).normal(size=(3, inputs))
+    want = program.value_and_grad(xs)[1]
+    program.value_and_grad(np.full((128, inputs), np.inf))
+    assert np.isfinite(want).all()
+    assert program.value_and_grad(xs)[1].tobytes() == want.tobytes()
+
+
 def test_long_rows_from_a_graph():
     """Leaves that are held and constants in turn, which lie side by side on the tape."""
     random.seed(3)
