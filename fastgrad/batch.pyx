@@ -139,15 +139,20 @@ cdef class Batch:
         return 0
 
     cdef int add_columns(self, const double *start, int axis, Py_buffer *view) except -1:
-        cdef int64_t k, step
-        if axis == view.ndim:
-            self.starts[self.columns] = start
-            self.strides[self.columns] = view.strides[0] // <int64_t>sizeof(double)
-            self.columns += 1
+        """Those of a sample's numbers from this axis on."""
+        cdef const double **starts = self.starts + self.columns
+        cdef int64_t *strides = self.strides + self.columns
+        cdef int64_t k, count = 1, step = 0
+        if axis < view.ndim:
+            count, step = view.shape[axis], view.strides[axis] // <int64_t>sizeof(double)
+        if axis < view.ndim - 1:
+            for k in range(count):
+                self.add_columns(start + k * step, axis + 1, view)
             return 0
-        step = view.strides[axis] // <int64_t>sizeof(double)
-        for k in range(view.shape[axis]):
-            self.add_columns(start + k * step, axis + 1, view)
+        for k in range(count):
+            starts[k] = start + k * step
+            strides[k] = view.strides[0] // <int64_t>sizeof(double)
+        self.columns += count
         return 0
 
 
