@@ -55,6 +55,18 @@ cdef extern from "kernels/program.h":
             int64_t lanes, int64_t samples
         ) noexcept nogil
         void *customs
+        int threads
+        int64_t moved
+    ctypedef struct Share:
+        int64_t first_column "from"
+        int64_t to
+        int64_t first
+        int64_t samples
+        int64_t lanes
+        const double *stash
+        int fresh
+        int64_t part
+        int64_t parts
     ctypedef struct Kernels:
         const char *name
         void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
@@ -62,9 +74,7 @@ cdef extern from "kernels/program.h":
         void (*splat[6])(const Run *, double *workspace) noexcept nogil
         void (*forward_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
         void (*reverse_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
-        void (*weights)(const Run *, const Dense *, int64_t from_, int64_t to, int64_t first,
-                        int64_t samples, int64_t lanes, const double *stash,
-                        int fresh) noexcept nogil
+        void (*weights)(const Run *, const Dense *, const Share *) noexcept nogil
         void (*check_powers)() noexcept
         Sweeps sweeps[3]
 
@@ -155,6 +165,7 @@ cdef struct Context:  # of a run, for its tasks
     int filled[MOST_THREADS]     # for which size a workspace's splats are, + 1
     const int32_t *tasks
     const int32_t *task_layers
+    int64_t task_count
 
 
 cdef void block_task(void *context, int64_t k) noexcept nogil:
@@ -178,19 +189,26 @@ cdef void weights_task(void *context, int64_t k) noexcept nogil:
     cdef Context *c = <Context *>context
     cdef const int32_t *task = c.tasks + 5 * k
     cdef const Dense *dense
-    cdef int64_t full = (c.blocks - (1 if c.tail else 0)) * lanes_of(c.size), at, to
-    cdef bint fresh = c.first == 0 and task[4]
+    cdef Share share
+    cdef int64_t full = (c.blocks - (1 if c.tail else 0)) * lanes_of(c.size), at
+    share.first_column = task[2]
+    share.fresh = c.first == 0 and task[4]
+    share.part = k
+    share.parts = c.task_count if c.first + c.blocks * lanes_of(c.size) >= c.run.samples else 0
     for at in range(task[0], task[1]):
         dense = c.run.plan.dense + c.task_layers[at]
-        to = min(task[3], dense.inputs)
+        share.to = min(task[3], dense.inputs)
         if full:
-            kernels.weights(&c.run, dense, task[2], to, c.first, full, lanes_of(c.size), c.stash,
-                            fresh)
-            fresh = False
+            share.first, share.samples, share.lanes = c.first, full, lanes_of(c.size)
+            share.stash = c.stash
+            kernels.weights(&c.run, dense, &share)
+            share.fresh = share.parts = 0
         if c.tail:
-            kernels.weights(&c.run, dense, task[2], to, c.first + full, c.tail,
-                            lanes_of(c.tail_size), c.stash + full * c.run.plan.stash, fresh)
-            fresh = False
+            share.first, share.samples = c.first + full, c.tail
+            share.lanes = lanes_of(c.tail_size)
+            share.stash = c.stash + full * c.run.plan.stash
+            kernels.weights(&c.run, dense, &share)
+            share.fresh = share.parts = 0
 
 
 class NoIndex(IndexError):
@@ -286,7 +304,8 @@ cdef class Replay:
             else:
                 parameters.read(uniform, count, at, threads)
             replay(
-                plan, memory, weights, batch, outputs, threads, Calls(self.recording.customs)
+                plan, memory, weights, count if mode == "descend" else 0, batch,
+                outputs, threads, Calls(self.recording.customs),
             )
         finally:
             if values != NULL:
@@ -369,10 +388,14 @@ cdef void copy_places(
 
 
 cdef int replay(
-    Plan plan, Memory memory, const double *weights, Batch batch, double *outputs, int threads,
-    Calls calls
+    Plan plan, Memory memory, const double *weights, int64_t moved, Batch batch, double *outputs,
+    int threads, Calls calls
 ) except -1:
-    """Run the phases; `weights` are all parameters, of which some are among the uniforms too."""
+    """Run the phases.
+
+    `weights` are all parameters, of which some are among the uniforms too; a step will write
+    `moved` of them.
+    """
     cdef Context c
     cdef int interrupted
     memset(&c, 0, sizeof(Context))
@@ -383,6 +406,7 @@ cdef int replay(
     c.run.custom, c.run.customs = call_customs, <void *>calls
     c.size = memory.size
     c.run.weights[IN_PARAMETERS] = weights
+    c.run.threads, c.run.moved = threads, moved if threads > 1 else 0
     set_uniforms(plan, memory, &c)
     if calls.failed:
         raise calls.error
@@ -434,6 +458,7 @@ cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
     c.stash, c.workspace = memory.stash, memory.workspace
     c.workspace_doubles = memory.workspace_doubles
     c.tasks, c.task_layers = plan.tasks.at, plan.task_layers.at
+    c.task_count = plan.tasks.size // 5
 
 
 cdef bint superblocks(
@@ -450,7 +475,7 @@ cdef bint superblocks(
         c.tail_size = max(size_for(c.tail), 1 if memory.size else 0)
         run_tasks(block_task, c, c.blocks, threads)
         if c.run.gradient and lanes > 1:
-            run_tasks(weights_task, c, plan.tasks.size // 5, threads)
+            run_tasks(weights_task, c, c.task_count, threads)
         c.first += c.blocks * lanes
         done += c.blocks * lanes * operations
         if done > SIGNALS_AFTER and c.first < samples:

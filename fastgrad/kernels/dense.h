@@ -62,12 +62,29 @@ enum {
     TURNED_AT_ONCE = 48  /* whole tiles; with TERMS_AT_ONCE terms in the second-level cache */
 };
 
+static inline int64_t parts_of(int64_t count, int64_t each)
+{
+    return (count + each - 1) / each;
+}
+
+/* Have a part of some doubles moved to this core's cache, which it will write: if another core has
+ * read them, its copy must go, and a core that waits for that waits longer than for memory. */
+static ALWAYS_INLINE void fetch_to_write(const double *from, int64_t count, int64_t part,
+                                         int64_t parts)
+{
+    for (int64_t k = part * count / parts; k < (part + 1) * count / parts; k += 8)
+        __builtin_prefetch(from + k, 1);
+}
+
 /* Some samples of a superblock, for the adjoints of weights. */
 typedef struct Terms {
     const double *x[PANELS_AT_ONCE], *g[PANELS_AT_ONCE]; /* panels; x only if they are no inputs */
     int panel;                                           /* lanes of one */
     int64_t count;                                       /* of panels */
     int64_t first, samples; /* of the batch; lanes beyond them do not count */
+    int fresh;              /* there are no sums yet */
+    const double *moved;    /* to be fetched meanwhile */
+    int64_t moved_count;
 } Terms;
 
 typedef struct Tile {
@@ -324,13 +341,15 @@ static void fetch_inputs(const Run *run, int32_t column, const Terms *terms, int
 /* The same for all neurons and inputs [from, to).  Some columns of x are turned at once, so that a
  * tile's g, which lie far apart, are fetched once for all of them. */
 static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int64_t to,
-                           const Terms *terms, int fresh)
+                           const Terms *terms)
 {
     double turned[TURNED_X], edge[TILE_ROWS * COLUMNS] = {0};
     double *const grads = run->weights_adj[dense->space] + dense->first;
-    const int lanes = terms->panel;
+    const int lanes = terms->panel, fresh = terms->fresh;
     const int64_t row = dense->row, neurons = dense->neurons, count = terms->count;
     const int64_t each = count * lanes * COLUMNS, some = TURNED_X / each * COLUMNS;
+    const int64_t tiles = parts_of(neurons, TILE_ROWS), all = tiles * parts_of(to - from, some);
+    int64_t done = 0;
     for (int64_t start = from; start < to; start += some) {
         const int64_t end = to - start < some ? to : start + some;
         double *x = turned;
@@ -344,12 +363,12 @@ static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int
                                x + p * lanes * width);
             x += count * lanes * width;
         }
-        for (int64_t j = 0; j < neurons; j += TILE_ROWS) {
+        for (int64_t j = 0; j < neurons; j += TILE_ROWS, done++) {
             const int rows = neurons - j < TILE_ROWS ? (int)(neurons - j) : TILE_ROWS;
             x = turned;
+            fetch_to_write(terms->moved, terms->moved_count, done, all);
             if (dense->columns && end < dense->inputs)
-                fetch_inputs(run, dense->columns[end], terms, j / TILE_ROWS,
-                             (neurons + TILE_ROWS - 1) / TILE_ROWS);
+                fetch_inputs(run, dense->columns[end], terms, done % tiles, tiles);
             for (int64_t k = start; k < end; k += COLUMNS, x += each) {
                 double *const at = grads + j * row + k;
                 const int64_t columns = end - k;

@@ -90,7 +90,19 @@ typedef struct Run {
     const int32_t *(*custom)(void *customs, int back, int32_t n, const int32_t *code,
                              double *workspace, int64_t lanes, int64_t samples);
     void *customs;
+    int threads;                    /* at most */
+    /* How many of weights[IN_PARAMETERS] a step writes afterwards: phase two fetches them for it. */
+    int64_t moved;
 } Run;
+
+/* A task of phase two: the adjoints of some columns of a layer's weights, added up over blocks. */
+typedef struct Share {
+    int64_t from, to;               /* columns */
+    int64_t first, samples, lanes;  /* of the blocks, which are full but for the last one */
+    const double *stash;            /* of the first block */
+    int fresh;                      /* there are no sums yet */
+    int64_t part, parts;            /* which of what is moved; no parts if that is still read */
+} Share;
 
 /* Places of the lowest and the highest bit that is set, if one is. */
 #if defined(__GNUC__)
@@ -140,8 +152,7 @@ typedef struct Kernels {
     void (*splat[6])(const Run *, double *workspace);
     void (*forward_one)(Run *, const int32_t *code, double *workspace);
     void (*reverse_one)(Run *, const int32_t *code, double *workspace);
-    void (*weights)(const Run *, const Dense *, int64_t from, int64_t to, int64_t first,
-                    int64_t samples, int64_t lanes, const double *stash, int fresh);
+    void (*weights)(const Run *, const Dense *, const Share *);
     void (*check_powers)(void);
     Sweeps sweeps[3];
 } Kernels;

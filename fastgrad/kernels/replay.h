@@ -71,16 +71,20 @@ static void reverse_one(Run *run, const int32_t *code, double *workspace)
     reverse_1(run, code, workspace, NULL, 1, NULL);
 }
 
-/* Adjoints of the weights of the inputs [from, to), added up over the samples [first, first +
- * samples), whose blocks have their stashes from `stash` on. */
-static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to, int64_t first,
-                    int64_t samples, int64_t lanes, const double *stash, int fresh)
+static void weights(const Run *run, const Dense *dense, const Share *share)
 {
-    Terms terms = {.panel = lanes < 8 ? 4 : 8};
+    const int64_t end = share->first + share->samples, lanes = share->lanes;
+    const double *stash = share->stash;
+    Terms terms = {.panel = lanes < 8 ? 4 : 8, .first = share->first, .fresh = share->fresh};
     const int64_t x_apart = PANELS_APART(dense->inputs, terms.panel);
     const int64_t g_apart = PANELS_APART(dense->neurons, terms.panel);
-    for (const int64_t end = first + samples; first < end; first += terms.samples, fresh = 0) {
-        int64_t left = end - first;
+    if (share->parts) {
+        const int64_t from = run->moved * share->part / share->parts;
+        terms.moved = run->weights[IN_PARAMETERS] + from;
+        terms.moved_count = run->moved * (share->part + 1) / share->parts - from;
+    }
+    while (terms.first < end) {
+        int64_t left = end - terms.first;
         for (terms.count = 0; left > 0 && terms.count < PANELS_AT_ONCE; left -= lanes) {
             for (int64_t p = 0; p < lanes / terms.panel; p++) {
                 terms.x[terms.count] = stash + dense->x_at * lanes + p * x_apart;
@@ -88,9 +92,11 @@ static void weights(const Run *run, const Dense *dense, int64_t from, int64_t to
             }
             stash += run->plan->stash * lanes;
         }
-        terms.first = first;
-        terms.samples = end - first - (left > 0 ? left : 0);
-        dense_gradient(run, dense, from, to, &terms, fresh);
+        terms.samples = end - terms.first - (left > 0 ? left : 0);
+        dense_gradient(run, dense, share->from, share->to, &terms);
+        terms.first += terms.samples;
+        terms.fresh = 0;
+        terms.moved_count = 0;
     }
 }
 

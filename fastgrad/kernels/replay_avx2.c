@@ -3,11 +3,11 @@
 #include <math.h>
 #include <stdint.h>
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,prfchw"))), apply_to = function)
 #define __AVX2__ 1
 #define __FMA__ 1
 #else
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,prfchw")
 #endif
 #define KERNELS fastgrad_kernels_avx2
 #define NAME "avx2"
