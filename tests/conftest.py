@@ -24,6 +24,12 @@ KEPT = 192 << 20  # bytes that a module may leave resident (fuzzing: 110 to 130 
 IMPORTED = 128 << 20  # ... and so many more if something was imported that was not there before
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    """Do not hold what fixtures gave until the module has been looked at."""
+    item.funcargs.clear()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left(request):
     """What a module's tests made is gone after them; a failed test's frames hold what it had."""
