@@ -271,7 +271,7 @@ cdef class Replay:
         cdef double *uniform = memory.uniform + SLOTS_FIXED
         cdef const double *values = NULL  # the tape's, while they are read
         cdef const double *weights
-        cdef int64_t count = self.recording.parameters
+        cdef int64_t count = self.recording.parameters, moved = 0
         cdef const double[::1] given
         cdef double[::1] numbers
         cdef double[:, ::1] table
@@ -297,6 +297,7 @@ cdef class Replay:
                 copy_places(uniform, &given[0], count, at)
             elif at == NULL and parameters.are_together():
                 values = begin_reading()
+                moved = count if mode == "descend" else 0
                 weights = values + parameters.first
                 for k in range(0, plan.copied.size, 2):
                     copy_numbers(uniform + plan.copied.at[k], weights + plan.copied.at[k],
@@ -304,8 +305,8 @@ cdef class Replay:
             else:
                 parameters.read(uniform, count, at, threads)
             replay(
-                plan, memory, weights, count if mode == "descend" else 0, batch,
-                outputs, threads, Calls(self.recording.customs),
+                plan, memory, weights, moved, batch, outputs, threads,
+                Calls(self.recording.customs),
             )
         finally:
             if values != NULL:

@@ -299,42 +299,24 @@ static int32_t side_by_side(const Run *run, const int32_t *columns, int32_t coun
     return some;
 }
 
-static inline const double *input_at(const Run *run, int32_t column, int64_t sample)
-{
-    return run->columns[column] + sample * run->strides[column];
-}
-
 /* The x of all panels in that form, if they are inputs, from where these are. */
 static void copy_inputs(const Run *run, const int32_t *columns, const Terms *terms, int count,
                         int width, double *rows)
 {
     const int64_t samples = terms->samples, lanes = terms->count * terms->panel;
     if (count == width && side_by_side(run, columns, count) == count) {
-        for (int64_t l = 0; l < samples; l++) {
-            const double *const from = input_at(run, columns[0], terms->first + l);
+        const int64_t stride = run->strides[columns[0]];
+        const double *from = run->columns[columns[0]] + terms->first * stride;
+        for (int64_t l = 0; l < samples; l++, from += stride)
             for (int k = 0; k < width; k += 4) STORE(rows + l * width + k, LOAD(from + k));
-        }
         memset(rows + samples * width, 0, (lanes - samples) * width * sizeof(double));
         return;
     }
     memset(rows, 0, lanes * width * sizeof(double));
     for (int k = 0; k < count; k++) {
-        const double *const from = input_at(run, columns[k], terms->first);
         const int64_t stride = run->strides[columns[k]];
+        const double *const from = run->columns[columns[k]] + terms->first * stride;
         for (int64_t l = 0; l < samples; l++) rows[l * width + k] = from[l * stride];
-    }
-}
-
-/* Have a part of what copy_inputs will read next, from that column on, fetched: samples lie too far
- * apart for the processor to foresee it. */
-static void fetch_inputs(const Run *run, int32_t column, const Terms *terms, int64_t part,
-                         int64_t parts)
-{
-    const int64_t from = part * terms->samples / parts, to = (part + 1) * terms->samples / parts;
-    for (int64_t l = terms->first + from; l < terms->first + to; l++) {
-        const double *const x = input_at(run, column, l);
-        __builtin_prefetch(x);
-        __builtin_prefetch(x + 8);
     }
 }
 
@@ -348,7 +330,7 @@ static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int
     const int lanes = terms->panel, fresh = terms->fresh;
     const int64_t row = dense->row, neurons = dense->neurons, count = terms->count;
     const int64_t each = count * lanes * COLUMNS, some = TURNED_X / each * COLUMNS;
-    const int64_t tiles = parts_of(neurons, TILE_ROWS), all = tiles * parts_of(to - from, some);
+    const int64_t tiles = parts_of(neurons, TILE_ROWS) * parts_of(to - from, some);
     int64_t done = 0;
     for (int64_t start = from; start < to; start += some) {
         const int64_t end = to - start < some ? to : start + some;
@@ -366,9 +348,7 @@ static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int
         for (int64_t j = 0; j < neurons; j += TILE_ROWS, done++) {
             const int rows = neurons - j < TILE_ROWS ? (int)(neurons - j) : TILE_ROWS;
             x = turned;
-            fetch_to_write(terms->moved, terms->moved_count, done, all);
-            if (dense->columns && end < dense->inputs)
-                fetch_inputs(run, dense->columns[end], terms, done % tiles, tiles);
+            fetch_to_write(terms->moved, terms->moved_count, done, tiles);
             for (int64_t k = start; k < end; k += COLUMNS, x += each) {
                 double *const at = grads + j * row + k;
                 const int64_t columns = end - k;
