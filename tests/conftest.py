@@ -3,6 +3,7 @@
 And what every module must leave behind: the tape as it found it, and hardly any memory.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -20,8 +21,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 # the tests run.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-KEPT = 192 << 20  # bytes that a module may leave resident (fuzzing: 110 to 130 MB), ...
+KEPT = 128 << 20  # bytes that a module may leave resident, ...
 IMPORTED = 128 << 20  # ... and so many more if something was imported that was not there before
+C_LIBRARY = ctypes.CDLL(None) if os.name == "posix" else None
+
+
+def resident_bytes_held():
+    """Without what the C library keeps of memory that nothing holds any more."""
+    if hasattr(C_LIBRARY, "malloc_trim"):  # glibc
+        C_LIBRARY.malloc_trim(0)
+    return resident_bytes_now()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,10 +44,10 @@ def _nothing_left(request):
     """What a module's tests made is gone after them; a failed test's frames hold what it had."""
     failed, imported = request.session.testsfailed, set(sys.modules)
     before = entries_alive(), handles_alive()
-    resident = resident_bytes_now()
+    resident = resident_bytes_held()
     yield
     if request.session.testsfailed > failed:
         return
     assert (entries_alive(), handles_alive()) == before, "the module left entries or Values"
     allowed = KEPT + IMPORTED * (not imported.issuperset(sys.modules))
-    assert resident_bytes_now() - resident < allowed, "the module left memory"
+    assert resident_bytes_held() - resident < allowed, "the module left memory"
