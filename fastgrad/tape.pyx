@@ -136,7 +136,10 @@ cdef int left_count = 0
 
 
 cdef const double *begin_reading() except NULL:
-    """The values as they are now, until `end_reading`: whoever changes them copies them first."""
+    """The values as they are now, until `end_reading`: whoever changes them copies them first.
+
+    A run may write to them too, but nothing other than what is there.
+    """
     tape.readers += 1
     return tape.val
 

@@ -197,8 +197,8 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
 #else
     const int64_t apart = PANELS_APART(dense->inputs, PANEL);
     /* The stash, which this block will fill and other threads have read. */
-    const int fetches = dense->columns && run->gradient && run->threads > 1;
-    const int64_t stashed = fetches ? run->plan->stash * LANES : 0;
+    const int claims = dense->columns && run->gradient && run->threads > 1;
+    const int64_t stashed = claims ? run->plan->stash * LANES : 0;
     const int64_t tiles = parts_of(dense->neurons, TILE_ROWS)
                           * parts_of(dense->inputs, TERMS_AT_ONCE);
     int64_t done = 0;
@@ -207,7 +207,7 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
         tile.terms = SMALLER(dense->inputs - from, TERMS_AT_ONCE);
         for (int32_t j = 0; j < dense->neurons; j += TILE_ROWS) {
             const int rows = SMALLER(dense->neurons - j, TILE_ROWS);
-            fetch_to_write(stash, stashed, done++, tiles);
+            claim_lines(stash, stashed, done++, tiles);
             tile.factors = weights + j * dense->row + from;
             for (int i = 0; i < rows; i++) {
                 tile.start[i] = run->uniform[dense->bias[j + i]];

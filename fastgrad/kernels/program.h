@@ -91,7 +91,7 @@ typedef struct Run {
                              double *workspace, int64_t lanes, int64_t samples);
     void *customs;
     int threads;                    /* at most */
-    /* How many of weights[IN_PARAMETERS] a step writes afterwards: phase two fetches them for it. */
+    /* How many of weights[IN_PARAMETERS] a step writes afterwards: phase two claims them for it. */
     int64_t moved;
 } Run;
 
