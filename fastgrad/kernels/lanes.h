@@ -6,7 +6,11 @@
  */
 
 #define AT(slot) (workspace + (int64_t)(slot) * LANES)
+#if LANES < 16
 #define EACH_LANE NO_DEPENDENCE for (int l = 0; l < LANES; l++)
+#else
+#define EACH_LANE MANY_LANES for (int l = 0; l < LANES; l++)
+#endif
 #define PANEL (LANES < 8 ? LANES : 8)
 #define VECTOR (LANES < 4 ? 1 : 4)
 #define SMALLER(x, y) ((x) < (y) ? (x) : (y))

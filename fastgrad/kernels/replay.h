@@ -9,8 +9,14 @@
 
 #if defined(__clang__)
 #define NO_DEPENDENCE _Pragma("clang loop vectorize(assume_safety)")
+#define MANY_LANES NO_DEPENDENCE
 #else /* gcc unrolls loops over few lanes before it looks for vectors, unless told not to */
 #define NO_DEPENDENCE _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+#ifdef __AVX512F__ /* 16 lanes at a time */
+#define MANY_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 2")
+#else
+#define MANY_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 4")
+#endif
 #endif
 
 /* The first sample that has a bad index, and which is its first: whatever threads do, the same.
