@@ -12,7 +12,7 @@
 #define MANY_LANES NO_DEPENDENCE
 #else /* gcc unrolls loops over few lanes before it looks for vectors, unless told not to */
 #define NO_DEPENDENCE _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
-#ifdef __AVX512F__ /* 16 lanes at a time */
+#ifdef __AVX512F__ /* of more lanes, some vectors at a time */
 #define MANY_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 2")
 #else
 #define MANY_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 4")
