@@ -103,17 +103,6 @@ cdef extern from *:
         return &fastgrad_kernels_base;
     }
 
-    /* How new the fastest may be: Zen 4 takes the vectors of AVX-512 in two halves, and loses a
-     * tenth by them. */
-    static int fastest_kernels(void)
-    {
-    #if defined(__x86_64__) && (__GNUC__ > 10 || __clang_major__ > 12)
-        __builtin_cpu_init();
-        if (__builtin_cpu_is("amdfam19h")) return 1;
-    #endif
-        return 2;
-    }
-
     /* A workspace that no other task of the run is using: there is one for each thread. */
     static int claim(int *taken)
     {
@@ -136,7 +125,6 @@ cdef extern from *:
     """
     void give_back() noexcept nogil
     const Kernels *choose_kernels(int most) noexcept
-    int fastest_kernels() noexcept
     int claim(int *taken) noexcept nogil
     void release(int *taken, int k) noexcept nogil
 
@@ -145,14 +133,12 @@ VARIANTS = ("base", "avx2", "avx512")
 
 
 cdef int most_wanted() except -1:
-    """The newest kernels to choose from, as a place in VARIANTS."""
-    name = os.environ.get("FASTGRAD_KERNELS")
-    if name is None:
-        return fastest_kernels()
+    """The newest kernels that the user allows, as a place in VARIANTS."""
+    name = os.environ.get("FASTGRAD_KERNELS", "avx512")
     if name not in VARIANTS:
         raise ValueError(
             f"FASTGRAD_KERNELS is {name!r} in the environment: expected one of "
-            f"{', '.join(VARIANTS)}, or unset it for the fastest that this machine can run"
+            f"{', '.join(VARIANTS)}, or unset it for the newest that this machine can run"
         )
     return VARIANTS.index(name)
 

@@ -86,5 +86,5 @@ def test_an_unknown_variant_is_refused_at_import():
     assert done.returncode
     assert done.stderr.splitlines()[-1] == (
         "ValueError: FASTGRAD_KERNELS is 'sse9' in the environment: expected one of base, avx2, "
-        "avx512, or unset it for the fastest that this machine can run"
+        "avx512, or unset it for the newest that this machine can run"
     )

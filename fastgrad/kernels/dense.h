@@ -102,6 +102,16 @@ typedef struct Tile {
 /* A panel of fewer lanes than a Wide leaves the rest of it empty. */
 #ifdef __AVX512F__
 #define splat_wide(number) ((Wide)_mm512_set1_pd(number))
+
+/* factor * x, spread over the lanes by the multiplication as it loads: a spread of its own occupies
+ * Zen 4 as long as a sum.  With the intrinsic, gcc spreads once for several products. */
+static ALWAYS_INLINE Wide spread_times(const double *factor, Wide x)
+{
+    Wide product;
+    __asm__("vmulpd %2%{1to8%}, %1, %0" : "=v"(product) : "v"(x), "m"(*factor));
+    return product;
+}
+
 static ALWAYS_INLINE Wide load_wide(const double *from, int lanes)
 {
     if (lanes < WIDTH) return (Wide)_mm512_zextpd256_pd512((__m256d)LOAD(from));
@@ -115,6 +125,7 @@ static ALWAYS_INLINE void store_wide(double *to, Wide wide, int lanes)
 }
 #else
 #define splat_wide(number) SPLAT(number)
+#define spread_times(factor, x) (splat_wide(*(factor)) * (x))
 #define load_wide(from, lanes) LOAD(from)
 #define store_wide(to, wide, lanes) STORE(to, wide)
 #endif
@@ -137,10 +148,10 @@ static ALWAYS_INLINE void dense_rows(int rows, int lanes, int adjoints, const Ti
         for (int v = 0; v < count; v++)
             x[v] = load_wide(panel + each * v / 8 * apart + each * v % 8, lanes);
         for (int i = 0; i < rows; i++) {
-            const Wide factor = splat_wide(factors[i * row]);
+            const double *const factor = factors + i * row;
             for (int v = 0; v < count; v++)
-                if (adjoints) sums[i][v] = fused_wide(factor, x[v], sums[i][v]);
-                else sums[i][v] += factor * x[v];
+                if (adjoints) sums[i][v] = fused_wide(splat_wide(*factor), x[v], sums[i][v]);
+                else sums[i][v] += spread_times(factor, x[v]);
         }
         factors += step;
         panel += lanes < 8 ? lanes : 8;
