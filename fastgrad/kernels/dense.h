@@ -411,6 +411,23 @@ static void clear_lanes(double *panels, int32_t entries, int panel, int count, i
                     panels[p * PANELS_APART(entries, panel) + (int64_t)k * panel + l] = 0.0;
 }
 
+/* For one lane: x[k] += sum over the rows of g[i] * w[i*row + k], each in this order; some rows at
+ * once, as a sum that goes through memory waits for it. */
+static ALWAYS_INLINE void add_rows(int rows, double *x, const double *g, const double *w,
+                                   int64_t row, int64_t count)
+{
+    double factors[8];
+    for (int i = 0; i < rows; i++) factors[i] = g[i];
+    int64_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+        Vector sum = LOAD(x + k);
+        for (int i = 0; i < rows; i++) sum += SPLAT(factors[i]) * LOAD(w + i * row + k);
+        STORE(x + k, sum);
+    }
+    for (; k < count; k++)
+        for (int i = 0; i < rows; i++) x[k] += factors[i] * w[i * row + k];
+}
+
 /* For one lane: sums[i] += sum over k of w[i*row + k] * x[k], each in this order, by transposing
  * four by four weights in registers. */
 static ALWAYS_INLINE void dense_four(Vector *sums, const double *w, int64_t row, const double *x,

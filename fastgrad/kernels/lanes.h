@@ -408,19 +408,16 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
     if (dense->wants_weights) {
         if (dense->columns) x = LANED(pack)(run, dense, workspace, stash, 0, 1); /* all there are */
         double *const grads = run->weights_adj[dense->space] + dense->first;
-        for (int32_t j = 0; j < dense->neurons; j++) {
-            double *const grad = grads + j * dense->row;
-            const double factor = g[j];
-            NO_DEPENDENCE for (int32_t k = 0; k < dense->inputs; k++) grad[k] += factor * x[k];
-        }
+        for (int32_t j = 0; j < dense->neurons; j++)
+            add_rows(1, grads + j * dense->row, g + j, x, 0, dense->inputs);
     }
     if (dense->gx) { /* x is not needed any more: its adjoints in its place */
         for (int32_t k = 0; k < dense->inputs; k++) x[k] = *AT(dense->gx[2 * k]);
-        for (int32_t j = 0; j < dense->neurons; j++) {
-            const double *const w = weights + j * dense->row;
-            const double factor = g[j];
-            NO_DEPENDENCE for (int32_t k = 0; k < dense->inputs; k++) x[k] += factor * w[k];
-        }
+        int32_t j = 0;
+        for (; j + 4 <= dense->neurons; j += 4)
+            add_rows(4, x, g + j, weights + j * dense->row, dense->row, dense->inputs);
+        for (; j < dense->neurons; j++)
+            add_rows(1, x, g + j, weights + j * dense->row, 0, dense->inputs);
         for (int32_t k = 0; k < dense->inputs; k++) *AT(dense->gx[2 * k + 1]) = x[k];
     }
 #else
