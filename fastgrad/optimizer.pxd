@@ -16,6 +16,7 @@ cdef class Optimizer:
     cdef double samples
     cdef Run moved
     cdef int64_t moved_at
+    cdef bint claims
 
     cdef int prepare(self, str what) except -1
     cdef int descend(

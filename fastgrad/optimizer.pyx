@@ -28,6 +28,10 @@ from fastgrad.states import array_mismatches, mismatches, plain, refuse, stored
 __all__ = ["Optimizer", "checked"]
 
 
+cdef extern from "kernels/lines.h":
+    void claim_lines(const double *numbers, int64_t count) noexcept nogil
+
+
 cdef enum:
     CHUNK = 512      # gradients of a minimize() at a time
     PIECE = 1 << 13  # parameters of a task
@@ -229,13 +233,14 @@ cdef class Optimizer:
     ) except -1:
         """Step by a gradient, sums / samples: parameter k's is at order[k], or is 0 if that is -1.
 
-        Without `order` it is at k.
+        Without `order` it is at k.  On several threads the sums are a run's own, which writes them.
         """
         cdef int64_t run
         self.slots.find()  # a run may have let other threads collect
         own_values()
         self.begin_step()
         self.sums, self.order, self.samples, self.moved_at = sums, order, samples, 0
+        self.claims = threads > 1
         for run in range(self.slots.run_count):
             self.moved = self.slots.runs[run]
             run_tasks(
@@ -375,6 +380,8 @@ cdef void move_piece(Optimizer self, int64_t k) noexcept nogil:
     while start < end:
         count, at = min(CHUNK, end - start), self.moved_at + start
         if self.order == NULL:
+            if self.claims:
+                claim_lines(self.sums + at, count)
             divide(gradient, self.sums + at, count, self.samples)
         else:
             for j in range(at, at + count):

@@ -67,16 +67,12 @@ static inline int64_t parts_of(int64_t count, int64_t each)
     return (count + each - 1) / each;
 }
 
-/* Make part of some doubles this core's own, which will write them later: if another core has read
- * them, its copy must go, and a core that waits for that waits longer than for memory.  By writing
- * what is there, as a prefetch for writing leaves a line shared on Zen 4 if it is here at all. */
-static ALWAYS_INLINE void claim_lines(const double *from, int64_t count, int64_t part,
-                                      int64_t parts)
+/* A part of some doubles. */
+static ALWAYS_INLINE void claim_part(const double *from, int64_t count, int64_t part,
+                                     int64_t parts)
 {
-    for (int64_t k = part * count / parts; k < (part + 1) * count / parts; k += 8) {
-        volatile double *const number = (volatile double *)(from + k);
-        *number = *number;
-    }
+    const int64_t start = part * count / parts;
+    claim_lines(from + start, (part + 1) * count / parts - start);
 }
 
 /* Some samples of a superblock, for the adjoints of weights. */
@@ -362,7 +358,7 @@ static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int
         for (int64_t j = 0; j < neurons; j += TILE_ROWS, done++) {
             const int rows = neurons - j < TILE_ROWS ? (int)(neurons - j) : TILE_ROWS;
             x = turned;
-            claim_lines(terms->moved, terms->moved_count, done, tiles);
+            claim_part(terms->moved, terms->moved_count, done, tiles);
             for (int64_t k = start; k < end; k += COLUMNS, x += each) {
                 double *const at = grads + j * row + k;
                 const int64_t columns = end - k;

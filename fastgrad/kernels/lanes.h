@@ -211,7 +211,7 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
         tile.terms = SMALLER(dense->inputs - from, TERMS_AT_ONCE);
         for (int32_t j = 0; j < dense->neurons; j += TILE_ROWS) {
             const int rows = SMALLER(dense->neurons - j, TILE_ROWS);
-            claim_lines(stash, stashed, done++, tiles);
+            claim_part(stash, stashed, done++, tiles);
             tile.factors = weights + j * dense->row + from;
             for (int i = 0; i < rows; i++) {
                 tile.start[i] = run->uniform[dense->bias[j + i]];

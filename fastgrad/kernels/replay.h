@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <string.h>
+#include "lines.h"
 #include "program.h"
 #include "dense.h"
 #include "powers.h"
@@ -84,12 +85,14 @@ static void weights(const Run *run, const Dense *dense, const Share *share)
     Terms terms = {.panel = lanes < 8 ? 4 : 8, .first = share->first, .fresh = share->fresh};
     const int64_t x_apart = PANELS_APART(dense->inputs, terms.panel);
     const int64_t g_apart = PANELS_APART(dense->neurons, terms.panel);
-    if (share->parts) {
-        const int64_t from = run->moved * share->part / share->parts;
-        terms.moved = run->weights[IN_PARAMETERS] + from;
-        terms.moved_count = run->moved * (share->part + 1) / share->parts - from;
-    }
-    while (terms.first < end) {
+    const int64_t passes = parts_of(share->samples, PANELS_AT_ONCE * terms.panel);
+    for (int64_t pass = 0; terms.first < end; pass++) {
+        if (share->parts) {
+            const int64_t part = share->part * passes + pass, parts = share->parts * passes;
+            const int64_t from = run->moved * part / parts;
+            terms.moved = run->weights[IN_PARAMETERS] + from;
+            terms.moved_count = run->moved * (part + 1) / parts - from;
+        }
         int64_t left = end - terms.first;
         for (terms.count = 0; left > 0 && terms.count < PANELS_AT_ONCE; left -= lanes) {
             for (int64_t p = 0; p < lanes / terms.panel; p++) {
@@ -102,7 +105,6 @@ static void weights(const Run *run, const Dense *dense, const Share *share)
         dense_gradient(run, dense, share->from, share->to, &terms);
         terms.first += terms.samples;
         terms.fresh = 0;
-        terms.moved_count = 0;
     }
 }
 
