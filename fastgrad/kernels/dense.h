@@ -54,12 +54,13 @@ FUSED(Wide, fused_wide)
 #define STORE(to, vector) (*(Vector *)(to) = (vector))
 
 enum {
-    TERMS_AT_ONCE = 256,
+    TERMS_AT_ONCE = 1024, /* of a sum: their x is in the second-level cache */
     COLUMNS = 2 * WIDTH,
     PANELS_AT_ONCE = 16,
     TURNED_X = PANELS_AT_ONCE * 8 * 16, /* half of the first-level cache */
     TURN_FROM = 1 << 14, /* weights of a layer from which turned columns pay */
-    TURNED_AT_ONCE = 48  /* whole tiles; with TERMS_AT_ONCE terms in the second-level cache */
+    TURNED_AT_ONCE = 48, /* whole tiles; with TURNED_TERMS terms in the second-level cache */
+    TURNED_TERMS = 256
 };
 
 static inline int64_t parts_of(int64_t count, int64_t each)

@@ -430,10 +430,10 @@ static void LANED(dense_reverse)(const Run *run, const Dense *dense, double *wor
             clear_lanes(stash + dense->x_at * LANES, dense->inputs, PANEL, LANES / PANEL, samples);
     }
     if (!dense->gx) return;
-    double turned[TURNED_AT_ONCE * TERMS_AT_ONCE];
+    double turned[TURNED_AT_ONCE * TURNED_TERMS];
     const int turns = (int64_t)dense->inputs * dense->neurons >= TURN_FROM;
-    for (int32_t from = 0; from < dense->neurons; from += TERMS_AT_ONCE) {
-        const int64_t terms = SMALLER(dense->neurons - from, TERMS_AT_ONCE);
+    for (int32_t from = 0; from < dense->neurons; from += TURNED_TERMS) {
+        const int64_t terms = SMALLER(dense->neurons - from, TURNED_TERMS);
         Tile tile = {.row = 1, .step = turns ? TILE_ROWS : dense->row, .terms = terms};
         for (int32_t k = 0; k < dense->inputs; k += TILE_ROWS) {
             const int rows = SMALLER(dense->inputs - k, TILE_ROWS);
