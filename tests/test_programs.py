@@ -210,7 +210,7 @@ MODELS = {
     "one input": (1, lambda rng: nn.MLP(1, [9, 2])),
     "one neuron": (9, lambda rng: nn.Layer(9, 1)),
     "a neuron by itself": (5, lambda rng: nn.Neuron(5)),
-    "wide": (300, lambda rng: nn.MLP(300, [7, 3])),
+    "wide": (1100, lambda rng: nn.MLP(1100, [7, 3])),
     "many neurons": (5, lambda rng: nn.MLP(5, [270, 2])),
     "large": (130, lambda rng: nn.MLP(130, [130, 6])),
     "shared": (4, shared),
