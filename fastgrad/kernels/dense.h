@@ -68,7 +68,7 @@ static inline int64_t parts_of(int64_t count, int64_t each)
     return (count + each - 1) / each;
 }
 
-/* A part of some doubles. */
+/* Claim one of so many parts of some doubles. */
 static ALWAYS_INLINE void claim_part(const double *from, int64_t count, int64_t part,
                                      int64_t parts)
 {
@@ -408,12 +408,12 @@ static void clear_lanes(double *panels, int32_t entries, int panel, int count, i
                     panels[p * PANELS_APART(entries, panel) + (int64_t)k * panel + l] = 0.0;
 }
 
-/* For one lane: x[k] += sum over the rows of g[i] * w[i*row + k], each in this order; some rows at
+/* For one lane: x[k] += sum over four rows at most of g[i] * w[i*row + k], each in this order; at
  * once, as a sum that goes through memory waits for it. */
 static ALWAYS_INLINE void add_rows(int rows, double *x, const double *g, const double *w,
                                    int64_t row, int64_t count)
 {
-    double factors[8];
+    double factors[4];
     for (int i = 0; i < rows; i++) factors[i] = g[i];
     int64_t k = 0;
     for (; k + 4 <= count; k += 4) {
