@@ -233,7 +233,7 @@ cdef class Optimizer:
     ) except -1:
         """Step by a gradient, sums / samples: parameter k's is at order[k], or is 0 if that is -1.
 
-        Without `order` it is at k.  With several threads the sums are a run's own memory, and claimed.
+        Without `order` it is at k.  With several threads the sums are a run's own, and claimed.
         """
         cdef int64_t run
         self.slots.find()  # a run may have let other threads collect
