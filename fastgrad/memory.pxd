@@ -17,6 +17,7 @@ cdef class Memory:
     cdef double *packed_adj
     cdef double *sums
     cdef double *stash
+    cdef double *ahead       # of several threads; else NULL
     cdef double *workspace
     cdef int64_t workspace_doubles, bytes
     cdef double *outputs

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from fastgrad.nodes cimport SLOTS_FIXED
-from fastgrad.plan cimport Plan
+from fastgrad.plan cimport NEURONS_AHEAD, Plan
 
 
 cdef enum:
@@ -47,12 +47,15 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef int64_t packed = lines(plan.packed.size)
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * lanes_of(size) * plan.c.stash)
+    cdef int64_t ahead = lines(blocks * lanes_of(size) * plan.c.ahead)
     cdef double *at
+    if workspaces < 2 or lanes_of(size) < NEURONS_AHEAD:  # whose weights the scratch has room for
+        ahead = 0
     memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
     # A line more, so that workspaces do not begin in the same set of the cache.
     memory.workspace_doubles = lines((plan.c.slots + plan.c.scratch) * lanes_of(size)) + LINE
     memory.bytes = sizeof(double) * (
-        uniform + 2 * packed + sums + stash + workspaces * memory.workspace_doubles
+        uniform + 2 * packed + sums + stash + ahead + workspaces * memory.workspace_doubles
     )
     memory.raw = <char *>calloc(memory.bytes + LINE * sizeof(double), 1)
     if memory.raw == NULL:
@@ -63,7 +66,8 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     memory.packed_adj = memory.packed + packed
     memory.sums = memory.packed_adj + packed
     memory.stash = memory.sums + sums
-    memory.workspace = memory.stash + stash
+    memory.ahead = memory.stash + stash if ahead else NULL
+    memory.workspace = memory.stash + stash + ahead
     memcpy(memory.uniform + SLOTS_FIXED + plan.parameters, plan.constants,
            plan.constant_count * sizeof(double))  # constants stay
     return memory

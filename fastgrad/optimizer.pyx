@@ -372,7 +372,7 @@ def restored(cls, params, state_dict):
     return optimizer
 
 
-cdef void move_piece(Optimizer self, int64_t k) noexcept nogil:
+cdef void move_piece(Optimizer self, int64_t k, int seat) noexcept nogil:
     """A task of a descent."""
     cdef double[CHUNK] gradient
     cdef int64_t start = k * PIECE, end = min(start + PIECE, <int64_t>self.moved.count)

@@ -21,11 +21,13 @@ cdef extern from "kernels/program.h":
         int64_t row
         int64_t x_at
         int64_t g_at
+        int64_t z_at
     enum:
         IN_PARAMETERS
         IN_UNIFORM
         IN_PACKED
         SPACES
+        NEURONS_AHEAD
     ctypedef struct CPlan "Plan":
         const int32_t *forward
         const int32_t *reverse
@@ -41,6 +43,7 @@ cdef extern from "kernels/program.h":
         int32_t sums
         int64_t stash
         int64_t scratch
+        int64_t ahead
         int32_t seed
     enum:
         READS_X
@@ -69,6 +72,7 @@ cdef class Plan:
     cdef Words copied        # parameters that are read as uniforms: (first, count)
     cdef Words sum_uniforms  # the uniform of each place in a strand's sums
     cdef Words free_slots
+    cdef Words groups        # of sums that may be computed ahead: layer, first neuron
     cdef Words units         # nodes in the order of their runs; a layer is -1 - its number
     # Of the weights' adjoints: (from, to) of task_layers, (from, to) of columns, and whether the
     # first of the layers finds no sums yet.

@@ -27,6 +27,10 @@ from fastgrad.uniforms cimport divide_weights, find_copied, plan_uniforms
 from fastgrad.words cimport Stream, begin, end, extend, push, zeros
 
 
+cdef enum:
+    AHEAD_FROM = 1 << 14  # weights of a layer of inputs from which its sums may be computed ahead
+
+
 cdef class Plan:
     """See the head of this file.
 
@@ -78,6 +82,7 @@ cdef class Plan:
         free(self.copied.at)
         free(self.sum_uniforms.at)
         free(self.free_slots.at)
+        free(self.groups.at)
         free(self.units.at)
         free(self.tasks.at)
         free(self.task_layers.at)
@@ -318,6 +323,16 @@ cdef int forward_layer(Plan plan, int32_t layer) except -1:
         plan.c.stash += dense.inputs | 1
     dense.g_at = plan.c.stash
     plan.c.stash += dense.neurons | 1
+    dense.z_at = -1
+    if (
+        plan.gradient and of_inputs(graph, layer)
+        and <int64_t>dense.inputs * dense.neurons >= AHEAD_FROM
+    ):
+        dense.z_at = plan.c.ahead
+        for k in range(0, dense.neurons, NEURONS_AHEAD):
+            push(&plan.groups, layer)
+            push(&plan.groups, k)
+            plan.c.ahead += NEURONS_AHEAD
     # Offsets for now: `finish` makes pointers of them.
     dense.x = <const int32_t *>plan.dense_words.size
     for k in range(dense.inputs):

@@ -13,7 +13,10 @@ cdef extern from "kernels/pool.h":
 
 
 cdef void run_tasks(Task task, void *context, int64_t tasks, int threads) noexcept nogil:
-    """Run task(context, k) for every k in [0, tasks) on up to `threads` threads, this one too."""
+    """Run task(context, k, seat) for every k in [0, tasks) on up to `threads` threads.
+
+    This one takes part. Each has a seat of its own meanwhile, from 0 on and below `threads`.
+    """
     c_run(task, context, tasks, threads)
 
 

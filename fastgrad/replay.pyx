@@ -1,10 +1,11 @@
 """Replaying: programs run on whole batches, without Python and without the GIL.
 
 A run computes the uniform numbers once, then goes through the batch in superblocks of a few blocks
-of lanes.  First each block runs forward and in reverse (phase one), leaving what its dense layers
-met in its stash, but for inputs; then the adjoints of the layers' weights are added up over all
-stashes and inputs, columns of weights in parallel (phase two).  Other parameters' adjoints are
-summed in strands, one a block of the superblock, which are added in order at the end.
+of lanes.  With several threads the sums of large layers of inputs are computed ahead, divided by
+neurons (``kernels/ahead.h``).  Then each block runs forward and in reverse (phase one), leaving
+what its dense layers met in its stash, but for inputs; then the adjoints of the layers' weights are
+added up over all stashes and inputs, columns of weights in parallel (phase two).  Other parameters'
+adjoints are summed in strands, one a block of the superblock, which are added in order at the end.
 
 Layers read their weights where the tape has them, if the program's parameters lie side by side
 there, and without the GIL: whoever changes data meanwhile copies all of it first (``tape.pyx``).
@@ -29,54 +30,11 @@ from fastgrad.fuse cimport fuse
 from fastgrad.memory cimport LARGE, Memory, find_memory, lanes_of, size_for, size_of_blocks
 from fastgrad.nodes cimport SLOTS_FIXED
 from fastgrad.optimizer cimport Optimizer
-from fastgrad.plan cimport IN_PACKED, IN_PARAMETERS, IN_UNIFORM, SPACES, CPlan, Dense, Plan
+from fastgrad.plan cimport IN_PACKED, IN_PARAMETERS, IN_UNIFORM, Dense, Plan
 from fastgrad.pool cimport run_tasks, wake
 from fastgrad.recording cimport Recording
 from fastgrad.slots cimport Slots, copy_numbers, divide
 from fastgrad.tape cimport begin_reading, check_count, end_reading
-
-
-cdef extern from "kernels/program.h":
-    ctypedef struct Run:
-        const CPlan *plan
-        const double *uniform
-        const double *weights[SPACES]
-        double *weights_adj[SPACES]
-        double *sums
-        const double *const *columns
-        const int64_t *strides
-        int64_t samples
-        double *outputs
-        int gradient
-        int64_t bad_sample
-        int32_t bad_place
-        const int32_t *(*custom)(
-            void *customs, int back, int32_t n, const int32_t *code, double *workspace,
-            int64_t lanes, int64_t samples
-        ) noexcept nogil
-        void *customs
-        int threads
-        int64_t moved
-    ctypedef struct Share:
-        int64_t first_column "from"
-        int64_t to
-        int64_t first
-        int64_t samples
-        int64_t lanes
-        const double *stash
-        int fresh
-        int64_t part
-        int64_t parts
-    ctypedef struct Kernels:
-        const char *name
-        void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
-                         double *stash) noexcept nogil
-        void (*splat[6])(const Run *, double *workspace) noexcept nogil
-        void (*forward_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
-        void (*reverse_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
-        void (*weights)(const Run *, const Dense *, const Share *) noexcept nogil
-        void (*check_powers)() noexcept
-        Sweeps sweeps[3]
 
 
 cdef extern from *:
@@ -102,31 +60,9 @@ cdef extern from *:
     #endif
         return &fastgrad_kernels_base;
     }
-
-    /* A workspace that no other task of the run is using: there is one for each thread. */
-    static int claim(int *taken)
-    {
-        for (int k = 0;; k++) {
-    #if defined(__GNUC__)
-            if (!__atomic_exchange_n(&taken[k], 1, __ATOMIC_ACQUIRE)) return k;
-    #else
-            if (!taken[k]) return taken[k] = 1, k;
-    #endif
-        }
-    }
-    static void release(int *taken, int k)
-    {
-    #if defined(__GNUC__)
-        __atomic_store_n(&taken[k], 0, __ATOMIC_RELEASE);
-    #else
-        taken[k] = 0;
-    #endif
-    }
     """
     void give_back() noexcept nogil
     const Kernels *choose_kernels(int most) noexcept
-    int claim(int *taken) noexcept nogil
-    void release(int *taken, int k) noexcept nogil
 
 
 VARIANTS = ("base", "avx2", "avx512")
@@ -161,30 +97,55 @@ cdef struct Context:  # of a run, for its tasks
     int64_t workspace_doubles
     int64_t first, blocks, tail  # of the superblock; samples of its last block if that has fewer
     int size, tail_size          # of blocks, see `lanes_of`
-    int taken[MOST_THREADS]
     int filled[MOST_THREADS]     # for which size a workspace's splats are, + 1
     const int32_t *tasks
     const int32_t *task_layers
     int64_t task_count
+    double *ahead                # sums of all blocks; NULL if none are computed ahead
+    const int32_t *groups        # of their neurons: (layer, first neuron)
+    int64_t group_count
+    int64_t turned[MOST_THREADS]  # whose weights a workspace's scratch has: the group, + 1
 
 
-cdef void block_task(void *context, int64_t k) noexcept nogil:
+cdef void ahead_task(void *context, int64_t k, int seat) noexcept nogil:
+    """Before phase one: the sums of a group of neurons for a block; tasks go group by group."""
+    cdef Context *c = <Context *>context
+    cdef int64_t group = k // c.blocks, block = k % c.blocks, lanes = lanes_of(c.size)
+    cdef bint is_tail = block == c.blocks - 1 and c.tail
+    cdef int64_t tasks = c.group_count * c.blocks, stash = c.blocks * lanes * c.run.plan.stash
+    cdef Ahead task
+    task.first_neuron = c.groups[2 * group + 1]
+    task.first = c.first + block * lanes
+    task.lanes = lanes_of(c.tail_size) if is_tail else lanes
+    task.samples = c.tail if is_tail else lanes
+    task.sums = c.ahead + block * lanes * c.run.plan.ahead
+    task.turned = c.workspace + seat * c.workspace_doubles + lanes * c.run.plan.slots
+    task.turns = c.turned[seat] != group + 1
+    # The stashes, which blocks will fill and other threads have read: by shares, as blocks are.
+    task.claimed = c.stash + k * stash // tasks
+    task.claimed_count = (k + 1) * stash // tasks - k * stash // tasks
+    kernels.ahead(&c.run, c.run.plan.dense + c.groups[2 * group], &task)
+    c.turned[seat] = group + 1
+
+
+cdef void block_task(void *context, int64_t k, int seat) noexcept nogil:
     """Phase one for one block."""
     cdef Context *c = <Context *>context
     cdef bint is_tail = k == c.blocks - 1 and c.tail
     cdef int size = c.tail_size if is_tail else c.size
-    cdef int64_t samples = c.tail if is_tail else lanes_of(size)
-    cdef int which = claim(c.taken)
-    cdef double *workspace = c.workspace + which * c.workspace_doubles
-    if c.filled[which] != size + 1:
+    cdef int64_t samples = c.tail if is_tail else lanes_of(size), start = k * lanes_of(c.size)
+    cdef const double *ahead = NULL
+    cdef double *workspace = c.workspace + seat * c.workspace_doubles
+    if c.filled[seat] != size + 1:
         kernels.splat[size](&c.run, workspace)
-        c.filled[which] = size + 1
-    kernels.block[size](&c.run, workspace, c.first + k * lanes_of(c.size), samples, k,
-                        c.stash + k * lanes_of(c.size) * c.run.plan.stash)
-    release(c.taken, which)
+        c.filled[seat] = size + 1
+    if c.ahead != NULL:
+        ahead = c.ahead + start * c.run.plan.ahead
+    kernels.block[size](&c.run, workspace, c.first + start, samples, k,
+                        c.stash + start * c.run.plan.stash, ahead)
 
 
-cdef void weights_task(void *context, int64_t k) noexcept nogil:
+cdef void weights_task(void *context, int64_t k, int seat) noexcept nogil:
     """Phase two for some columns of the layers that share their weights."""
     cdef Context *c = <Context *>context
     cdef const int32_t *task = c.tasks + 5 * k
@@ -408,6 +369,9 @@ cdef int replay(
     c.size = memory.size
     c.run.weights[IN_PARAMETERS] = weights
     c.run.threads, c.run.moved = threads, moved if threads > 1 else 0
+    c.groups, c.group_count = plan.groups.at, plan.groups.size // 2
+    if memory.ahead != NULL and threads > 1 and inputs_together(&c):
+        c.ahead = memory.ahead
     set_uniforms(plan, memory, &c)
     if calls.failed:
         raise calls.error
@@ -424,6 +388,17 @@ cdef int replay(
         if calls.failed:
             raise calls.error
     return 0
+
+
+cdef bint inputs_together(const Context *c) noexcept:
+    """Are the inputs of each layer that may be computed ahead side by side in the batch?"""
+    cdef const Dense *dense
+    cdef int64_t group
+    for group in range(c.group_count):
+        dense = c.run.plan.dense + c.groups[2 * group]
+        if side_by_side(&c.run, dense.columns, dense.inputs) < dense.inputs:
+            return False
+    return True
 
 
 cdef object column_of(Plan plan, int32_t place):
@@ -474,6 +449,9 @@ cdef bint superblocks(
         c.tail = left % lanes if left < c.blocks * lanes else 0
         # One lane would add to the weights' adjoints at once, and phase two begin them anew.
         c.tail_size = max(size_for(c.tail), 1 if memory.size else 0)
+        if c.ahead != NULL:
+            memset(c.turned, 0, sizeof(c.turned))
+            run_tasks(ahead_task, c, c.group_count * c.blocks, min(threads, memory.workspaces))
         run_tasks(block_task, c, c.blocks, threads)
         if c.run.gradient and lanes > 1:
             run_tasks(weights_task, c, c.task_count, threads)

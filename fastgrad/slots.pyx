@@ -126,7 +126,7 @@ cdef void copy_numbers(
     run_tasks(copy_piece, &copy, (count + PIECE - 1) // PIECE, threads)
 
 
-cdef void copy_piece(void *context, int64_t k) noexcept nogil:
+cdef void copy_piece(void *context, int64_t k, int seat) noexcept nogil:
     cdef const Copy *copy = <const Copy *>context
     cdef int64_t start = k * PIECE
     memcpy(copy.to + start, copy.numbers + start,

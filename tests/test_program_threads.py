@@ -12,7 +12,7 @@ import pytest
 from oracles import MIB, run_snippet
 
 import fastgrad
-from fastgrad import functional, nn
+from fastgrad import functional, nn, optim
 from fastgrad.engine import Value
 
 MODELS = {
@@ -49,9 +49,9 @@ def run_in_threads(function, count):
         raise errors[0]
 
 
-def answer_of(program, x):
-    value, grads = program.value_and_grad(x)
-    return value, grads.tobytes(), program(x).tobytes()
+def answer_of(program, *xs):
+    value, grads = program.value_and_grad(*xs)
+    return value, grads.tobytes(), program(*xs).tobytes()
 
 
 @pytest.mark.parametrize("size", [1, 33, 1000, 5003])
@@ -73,6 +73,49 @@ def test_the_same_bits_for_any_number_of_threads(name, size):
         fastgrad.set_num_threads(before)
     halves = [programs[1].value_and_grad(part)[1] for part in (x[: size // 2 + 1], x)]
     assert halves[1].tobytes() == want[1]
+
+
+def one_layer():
+    layer = nn.Layer(1100, 33)
+    return lambda x, y: functional.sum(layer(x)) * y[0]
+
+
+def two_layers():
+    """The first one twice, and the other after it and by itself."""
+    first, second = nn.Layer(130, 130), nn.Layer(130, 140)
+    return lambda x, y: functional.sum([*second(first(x)), *first(y), *second(x)])
+
+
+FORMS = {
+    "rows": lambda x: x,
+    "columns": np.asfortranarray,
+    "some": lambda x: np.repeat(np.pad(x, [(0, 0), (3, 2)]), 2, axis=0)[::2, 3:-2],
+    "backwards": lambda x: x[::-1].copy()[::-1],
+    "every other": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [40, 64, 71, 300])
+@pytest.mark.parametrize(("make", "inputs"), [(one_layer, 1100), (two_layers, 130)])
+def test_large_layers_of_inputs(make, inputs, size, form):
+    """With several threads their sums are computed ahead, if an array is as that likes it."""
+    random.seed(7)
+    program = fastgrad.compile(make(), threads=1)
+    x, y = np.random.default_rng(size).normal(size=(2, size, inputs))
+    want = answer_of(program, x, y)
+    optimizer = optim.SGD(program.parameters, lr=1e-9)
+    start = [p.data for p in program.parameters]
+    ends = []
+    for program.threads in (1, 2, 3, 300, 1):
+        for p, data in zip(program.parameters, start):
+            p.data = data
+        assert answer_of(program, FORMS[form](x), y) == want
+        for _ in range(2):
+            optimizer.minimize(program, FORMS[form](x), y)
+        ends.append([p.data for p in program.parameters])
+    assert ends[0] != start
+    assert all(end == ends[0] for end in ends)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -298,18 +298,6 @@ static void gradient_tile(
     }
 }
 
-/* How many of these input columns lie side by side in all samples, the first one included. */
-static int32_t side_by_side(const Run *run, const int32_t *columns, int32_t count)
-{
-    const double *const start = run->columns[columns[0]];
-    const int64_t stride = run->strides[columns[0]];
-    int32_t some = 1;
-    while (some < count && run->columns[columns[some]] == start + some
-           && run->strides[columns[some]] == stride)
-        some++;
-    return some;
-}
-
 /* The x of all panels in that form, if they are inputs, from where these are. */
 static void copy_inputs(const Run *run, const int32_t *columns, const Terms *terms, int count,
                         int width, double *rows)

@@ -225,7 +225,7 @@ static void LANED(dense_forward)(const Run *run, const Dense *dense, double *wor
 
 /* Returns 0 if a custom operation has raised an error. */
 static int LANED(forward)(Run *run, const int32_t *code, double *workspace, double *stash,
-                          int64_t first, int64_t samples)
+                          const double *ahead, int64_t first, int64_t samples)
 {
     for (;;) {
         const int op = code[0];
@@ -239,9 +239,11 @@ static int LANED(forward)(Run *run, const int32_t *code, double *workspace, doub
             break;
         case OP_DOT: code = LANED(dot_run)(n, code, workspace); break;
         case OP_DENSE:
-            for (; n; n--)
-                LANED(dense_forward)(run, &run->plan->dense[*code++], workspace, stash, first,
-                                     samples);
+            for (; n; n--) {
+                const Dense *const dense = &run->plan->dense[*code++];
+                if (ahead && dense->z_at >= 0) take_ahead(dense, ahead, workspace, LANES);
+                else LANED(dense_forward)(run, dense, workspace, stash, first, samples);
+            }
             break;
         case OP_TAKE: case OP_PICK:
             code = LANED(pick_run)(op, n, code, workspace, run, first);
@@ -512,12 +514,12 @@ static void LANED(splat)(const Run *run, double *workspace)
 /* Forward, and reverse if the run wants gradients, for the samples from `first` on; lanes beyond
  * `samples` repeat the last one, and are left out where lanes are added up. */
 static void LANED(block)(Run *run, double *workspace, int64_t first, int64_t samples,
-                         int64_t strand, double *stash)
+                         int64_t strand, double *stash, const double *ahead)
 {
     const Plan *const plan = run->plan;
     for (int32_t k = 0; k < plan->input_count; k++)
         LANED(input)(run, plan->inputs[2 * k + 1], AT(plan->inputs[2 * k]), first, samples);
-    if (!LANED(forward)(run, plan->forward, workspace, stash, first, samples)) return;
+    if (!LANED(forward)(run, plan->forward, workspace, stash, ahead, first, samples)) return;
     for (int32_t k = 0; k < plan->output_count; k++)
         for (int l = 0; l < samples; l++)
             run->outputs[(first + l) * plan->output_count + k] = AT(plan->outputs[k])[l];

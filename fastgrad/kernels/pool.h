@@ -1,4 +1,4 @@
-/* A small pool of threads for jobs of microseconds: run task(context, k) for k = 0, 1, ... tasks-1.
+/* A small pool of threads for jobs of microseconds: run task(context, k, seat) for k = 0, 1, ...
  *
  * One word, the gate, holds all that callers and workers must agree on, so every change of it is
  * one atomic step and nothing is ever checked in one place and acted upon in another:
@@ -72,7 +72,7 @@ enum { POOL_WORKERS = 255, POOL_SPIN = 50000, POOL_PATIENCE = 1000 };
 static struct {
     _Alignas(128) _Atomic uint64_t gate;
 
-    _Alignas(128) void (*task)(void *context, int64_t k);
+    _Alignas(128) void (*task)(void *context, int64_t k, int seat);
     void *context;
     int shares;        /* of the job: one a thread */
     _Atomic int spins; /* a processor for every thread of the job? */
@@ -146,7 +146,7 @@ static void pool_watch(uint64_t field, int wanted)
  * works on in the next one. */
 static void pool_work(int seat)
 {
-    void (*const task)(void *, int64_t) = pool.task;
+    void (*const task)(void *, int64_t, int) = pool.task;
     void *const context = pool.context;
     const int shares = pool.shares;
     for (int i = 0; i < shares; i++) {
@@ -155,7 +155,7 @@ static void pool_work(int seat)
         int64_t k; /* relaxed: the gate orders the job and its results */
         while ((k = atomic_fetch_add_explicit(&pool.share[which].next, 1, memory_order_relaxed))
                < end)
-            task(context, k);
+            task(context, k, seat);
     }
 }
 
@@ -259,8 +259,8 @@ static void pool_wait(void)
 }
 
 /* The job of the caller that has taken the pool. */
-static void pool_share(void (*task)(void *context, int64_t k), void *context, int64_t tasks,
-                       int threads)
+static void pool_share(void (*task)(void *context, int64_t k, int seat), void *context,
+                       int64_t tasks, int threads)
 {
     int seats = (tasks < threads ? (int)tasks : threads) - 1;
     if (seats > POOL_WORKERS) seats = POOL_WORKERS;
@@ -326,10 +326,11 @@ static void pool_wake(int threads)
 #endif
 }
 
-/* Run task(context, k) for every k in [0, tasks) on up to `threads` threads, the caller among
- * them; returns when all are done. */
-static void pool_run(void (*task)(void *context, int64_t k), void *context, int64_t tasks,
-                     int threads)
+/* Run task(context, k, seat) for every k in [0, tasks) on up to `threads` threads, the caller among
+ * them; returns when all are done.  Each has a seat of its own meanwhile, from 0 on and below
+ * `threads`. */
+static void pool_run(void (*task)(void *context, int64_t k, int seat), void *context,
+                     int64_t tasks, int threads)
 {
 #ifndef _WIN32
     if (threads > 1 && tasks > 1
@@ -340,7 +341,7 @@ static void pool_run(void (*task)(void *context, int64_t k), void *context, int6
     }
 #endif
     (void)threads;
-    for (int64_t k = 0; k < tasks; k++) task(context, k);
+    for (int64_t k = 0; k < tasks; k++) task(context, k, 0);
 }
 
 #endif

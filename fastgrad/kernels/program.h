@@ -57,6 +57,7 @@ typedef struct Dense {
     int64_t first, row;        /* the first weight there, and how far apart the rows are */
     /* Where a block's stash has the panels of x, if x are not inputs, and of the adjoints. */
     int64_t x_at, g_at;
+    int64_t z_at;              /* where a block has sums that are computed ahead; -1 if none may be */
 } Dense;
 
 typedef struct Plan {
@@ -68,6 +69,7 @@ typedef struct Plan {
     int32_t input_count, splat_count, output_count, dense_count;
     int32_t slots, sums;
     int64_t stash, scratch;  /* doubles a block, for one lane; scratch is after the slots */
+    int64_t ahead;           /* as many for sums that are computed ahead */
     int32_t seed;            /* slot of the adjoint of the output */
 } Plan;
 
@@ -94,6 +96,31 @@ typedef struct Run {
     /* How many of weights[IN_PARAMETERS] a step writes afterwards: phase two claims them for it. */
     int64_t moved;
 } Run;
+
+/* How many of these input columns lie side by side in all samples, the first one included. */
+static inline int32_t side_by_side(const Run *run, const int32_t *columns, int32_t count)
+{
+    const double *const start = run->columns[columns[0]];
+    const int64_t stride = run->strides[columns[0]];
+    int32_t some = 1;
+    while (some < count && run->columns[columns[some]] == start + some
+           && run->strides[columns[some]] == stride)
+        some++;
+    return some;
+}
+
+enum { NEURONS_AHEAD = 32 };
+
+/* A task before phase one: sums of a group of neurons of a layer of inputs, for a block. */
+typedef struct Ahead {
+    int32_t from;                   /* the first of up to NEURONS_AHEAD neurons */
+    int64_t first, samples, lanes;  /* of the block */
+    double *sums;                   /* of the block, for all layers */
+    double *turned;                 /* a scratch for the group's weights ... */
+    int turns;                      /* ... if they are not there yet */
+    const double *claimed;          /* to be claimed meanwhile */
+    int64_t claimed_count;
+} Ahead;
 
 /* A task of phase two: the adjoints of some columns of a layer's weights, added up over blocks. */
 typedef struct Share {
@@ -146,12 +173,13 @@ typedef struct Sweeps {
 
 typedef struct Kernels {
     const char *name;
-    /* By lanes: 1, 4, 8, 16, 32, 64. */
+    /* By lanes: 1, 4, 8, 16, 32, 64; `ahead` are the block's sums computed so, or NULL. */
     void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
-                     double *stash);
+                     double *stash, const double *ahead);
     void (*splat[6])(const Run *, double *workspace);
     void (*forward_one)(Run *, const int32_t *code, double *workspace);
     void (*reverse_one)(Run *, const int32_t *code, double *workspace);
+    void (*ahead)(const Run *, const Dense *, const Ahead *);
     void (*weights)(const Run *, const Dense *, const Share *);
     void (*check_powers)(void);
     Sweeps sweeps[3];

@@ -5,6 +5,7 @@
 #include "lines.h"
 #include "program.h"
 #include "dense.h"
+#include "ahead.h"
 #include "powers.h"
 #include "edges.h"
 
@@ -70,7 +71,7 @@ static void note_bad(Run *run, int64_t sample, const int32_t *code)
 
 static void forward_one(Run *run, const int32_t *code, double *workspace)
 {
-    forward_1(run, code, workspace, NULL, 0, 1);
+    forward_1(run, code, workspace, NULL, NULL, 0, 1);
 }
 
 static void reverse_one(Run *run, const int32_t *code, double *workspace)
@@ -114,6 +115,7 @@ const Kernels KERNELS = {
     {splat_1, splat_4, splat_8, splat_16, splat_32, splat_64},
     forward_one,
     reverse_one,
+    ahead,
     weights,
     powers_check,
     {{1, tangent_1, adjoint_1, second_1},
