@@ -19,11 +19,20 @@ typedef double Wide __attribute__((vector_size(64), aligned(8), may_alias));
 #define WIDTH 8          /* lanes of a Wide */
 #define LANES_AT_ONCE 16 /* of a tile, at most */
 #define TILE_ROWS 8
-#else
+#elif defined(__AVX2__)
 typedef Vector Wide;
 #define WIDTH 4
 #define LANES_AT_ONCE 8
 #define TILE_ROWS 6
+#else /* vectors wider than the machine's would lie in memory */
+typedef double Wide __attribute__((vector_size(16), aligned(8), may_alias));
+#define WIDTH 2
+#define LANES_AT_ONCE 8
+#ifdef __aarch64__ /* 32 registers instead of 16 */
+#define TILE_ROWS 6
+#else
+#define TILE_ROWS 2
+#endif
 #endif
 
 /* a * b + c with one rounding: for adjoints, whose order of accumulation is ours anyway, and for
@@ -55,7 +64,8 @@ FUSED(Wide, fused_wide)
 
 enum {
     TERMS_AT_ONCE = 1024, /* of a sum: their x is in the second-level cache */
-    COLUMNS = 2 * WIDTH,
+    NARROW = WIDTH < 4 ? 4 : WIDTH, /* columns of a gradient's tile */
+    COLUMNS = 2 * NARROW,           /* or so many */
     PANELS_AT_ONCE = 16,
     TURNED_X = PANELS_AT_ONCE * 8 * 16, /* half of the first-level cache */
     TURN_FROM = 1 << 14, /* weights of a layer from which turned columns pay */
@@ -121,10 +131,14 @@ static ALWAYS_INLINE void store_wide(double *to, Wide wide, int lanes)
     else *(Wide *)to = wide;
 }
 #else
+#ifdef __AVX2__
 #define splat_wide(number) SPLAT(number)
+#else
+#define splat_wide(number) ((Wide){(number), (number)})
+#endif
 #define spread_times(factor, x) (splat_wide(*(factor)) * (x))
-#define load_wide(from, lanes) LOAD(from)
-#define store_wide(to, wide, lanes) STORE(to, wide)
+#define load_wide(from, lanes) (*(const Wide *)(from))
+#define store_wide(to, wide, lanes) (*(Wide *)(to) = (wide))
 #endif
 
 /* to[i][at..) = from[i][at..) + sum over k < terms of factors[i*row + k*step] * panel[k], for
@@ -184,11 +198,13 @@ static void dense_tile(int rows, int all, int adjoints, const Tile *tile, const 
     switch (TILE_KEY(rows, all < LANES_AT_ONCE ? all : LANES_AT_ONCE, adjoints)) {
         ROWS_CASE(1);
         ROWS_CASE(2);
+#if TILE_ROWS > 2
         ROWS_CASE(3);
         ROWS_CASE(4);
         ROWS_CASE(5);
         ROWS_CASE(6);
-#if TILE_ROWS == 8
+#endif
+#if TILE_ROWS > 6
         ROWS_CASE(7);
         ROWS_CASE(8);
 #endif
@@ -239,13 +255,15 @@ static void turn_panel(const double *panel, int lanes, int columns, int width, d
 }
 
 /* grads[i*row + k] (0 if they are fresh) += sum over the lanes of g[i] * x[k] for `rows` neurons
- * and `vectors` Wides of inputs; x as turn_panel gives it, g in panels that begin at the places of
+ * and `columns` inputs; x as turn_panel gives it, g in panels that begin at the places of
  * `panels`. */
 static ALWAYS_INLINE void gradient_rows(
-    int rows, int vectors, double *grads, int64_t row, const double *const *panels, int64_t g_at,
+    int rows, int columns, double *grads, int64_t row, const double *const *panels, int64_t g_at,
     int lanes, int64_t count, const double *x, int fresh)
 {
-    Wide sums[TILE_ROWS][2];
+    enum { VECTORS = COLUMNS / WIDTH };
+    const int vectors = columns / WIDTH;
+    Wide sums[TILE_ROWS][VECTORS];
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++)
             sums[i][v] = fresh ? splat_wide(0.0) : load_wide(grads + i * row + WIDTH * v, WIDTH);
@@ -254,8 +272,8 @@ static ALWAYS_INLINE void gradient_rows(
             for (int v = 0; v < vectors; v++) __builtin_prefetch(grads + i * row + WIDTH * v, 1);
     for (int64_t p = 0; p < count; p++) {
         const double *g = panels[p] + g_at * lanes;
-        for (int l = 0; l < lanes; l++, g++, x += WIDTH * vectors) {
-            Wide xs[2];
+        for (int l = 0; l < lanes; l++, g++, x += columns) {
+            Wide xs[VECTORS];
             for (int v = 0; v < vectors; v++) xs[v] = load_wide(x + WIDTH * v, WIDTH);
             for (int i = 0; i < rows; i++) {
                 const Wide factor = splat_wide(g[i * lanes]);
@@ -269,29 +287,31 @@ static ALWAYS_INLINE void gradient_rows(
             store_wide(grads + i * row + WIDTH * v, sums[i][v], WIDTH);
 }
 
-#define GRADIENT_KEY(rows, vectors, lanes) (4 * (rows) + 2 * ((vectors) - 1) + (lanes) / 8)
-#define GRADIENT_CASE(rows, vectors, lanes)                                                       \
-    case GRADIENT_KEY(rows, vectors, lanes):                                                      \
-        gradient_rows(rows, vectors, grads, row, panels, g_at, lanes, count, x, fresh);           \
+#define GRADIENT_KEY(rows, columns, lanes) (4 * (rows) + 2 * ((columns) / COLUMNS) + (lanes) / 8)
+#define GRADIENT_CASE(rows, columns, lanes)                                                       \
+    case GRADIENT_KEY(rows, columns, lanes):                                                      \
+        gradient_rows(rows, columns, grads, row, panels, g_at, lanes, count, x, fresh);           \
         break
 #define GRADIENT_CASES(rows)                                                                      \
-    GRADIENT_CASE(rows, 1, 4);                                                                    \
-    GRADIENT_CASE(rows, 1, 8);                                                                    \
-    GRADIENT_CASE(rows, 2, 4);                                                                    \
-    GRADIENT_CASE(rows, 2, 8)
+    GRADIENT_CASE(rows, NARROW, 4);                                                               \
+    GRADIENT_CASE(rows, NARROW, 8);                                                               \
+    GRADIENT_CASE(rows, COLUMNS, 4);                                                              \
+    GRADIENT_CASE(rows, COLUMNS, 8)
 
 static void gradient_tile(
-    int rows, int vectors, double *grads, int64_t row, const double *const *panels, int64_t g_at,
+    int rows, int columns, double *grads, int64_t row, const double *const *panels, int64_t g_at,
     int lanes, int64_t count, const double *x, int fresh)
 {
-    switch (GRADIENT_KEY(rows, vectors, lanes)) {
+    switch (GRADIENT_KEY(rows, columns, lanes)) {
         GRADIENT_CASES(1);
         GRADIENT_CASES(2);
+#if TILE_ROWS > 2
         GRADIENT_CASES(3);
         GRADIENT_CASES(4);
         GRADIENT_CASES(5);
         GRADIENT_CASES(6);
-#if TILE_ROWS == 8
+#endif
+#if TILE_ROWS > 6
         GRADIENT_CASES(7);
         GRADIENT_CASES(8);
 #endif
@@ -336,7 +356,7 @@ static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int
         double *x = turned;
         for (int64_t k = start; k < end; k += COLUMNS) {
             const int columns = end - k < COLUMNS ? (int)(end - k) : COLUMNS;
-            const int width = columns > WIDTH ? COLUMNS : WIDTH;
+            const int width = columns > NARROW ? COLUMNS : NARROW;
             if (dense->columns) copy_inputs(run, dense->columns + k, terms, columns, width, x);
             else
                 for (int64_t p = 0; p < count; p++)
@@ -351,15 +371,15 @@ static void dense_gradient(const Run *run, const Dense *dense, int64_t from, int
             for (int64_t k = start; k < end; k += COLUMNS, x += each) {
                 double *const at = grads + j * row + k;
                 const int64_t columns = end - k;
-                const int vectors = columns > WIDTH ? 2 : 1;
-                if (columns >= WIDTH * vectors) {
-                    gradient_tile(rows, vectors, at, row, terms->g, j, lanes, count, x, fresh);
+                const int width = columns > NARROW ? COLUMNS : NARROW;
+                if (columns >= width) {
+                    gradient_tile(rows, width, at, row, terms->g, j, lanes, count, x, fresh);
                     continue;
                 }
                 for (int i = 0; i < rows; i++)
                     for (int c = 0; c < columns; c++)
                         edge[i * COLUMNS + c] = fresh ? 0.0 : at[i * row + c];
-                gradient_tile(rows, vectors, edge, COLUMNS, terms->g, j, lanes, count, x, 0);
+                gradient_tile(rows, width, edge, COLUMNS, terms->g, j, lanes, count, x, 0);
                 for (int i = 0; i < rows; i++)
                     for (int c = 0; c < columns; c++) at[i * row + c] = edge[i * COLUMNS + c];
             }
