@@ -49,7 +49,8 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef int64_t stash = lines(blocks * lanes_of(size) * plan.c.stash)
     cdef int64_t ahead = lines(blocks * lanes_of(size) * plan.c.ahead)
     cdef double *at
-    if workspaces < 2 or lanes_of(size) < NEURONS_AHEAD:  # whose weights the scratch has room for
+    # A scratch has room for the weights of as many neurons as a block has lanes.
+    if workspaces < 2 or lanes_of(size) < NEURONS_AHEAD:
         ahead = 0
     memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
     # A line more, so that workspaces do not begin in the same set of the cache.
