@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from fastgrad.nodes cimport SLOTS_FIXED
-from fastgrad.plan cimport NEURONS_AHEAD, Plan
+from fastgrad.plan cimport GROUP, Plan
 
 
 cdef enum:
@@ -48,13 +48,17 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef int64_t sums = lines(blocks * plan.c.sums)
     cdef int64_t stash = lines(blocks * lanes_of(size) * plan.c.stash)
     cdef int64_t ahead = lines(blocks * lanes_of(size) * plan.c.ahead)
+    cdef int64_t scratch = lanes_of(size) * plan.c.scratch
     cdef double *at
-    # A scratch has room for the weights of as many neurons as a block has lanes.
-    if workspaces < 2 or lanes_of(size) < NEURONS_AHEAD:
+    # A scratch has room for the weights of as many neurons as a block has lanes; and for a group's
+    # adjoints, of all lanes.
+    if workspaces < 2 or lanes_of(size) < GROUP:
         ahead = 0
+    if ahead:
+        scratch = max(scratch, GROUP * (blocks * lanes_of(size) + 1))
     memory.size, memory.blocks, memory.workspaces = size, blocks, workspaces
     # A line more, so that workspaces do not begin in the same set of the cache.
-    memory.workspace_doubles = lines((plan.c.slots + plan.c.scratch) * lanes_of(size)) + LINE
+    memory.workspace_doubles = lines(lanes_of(size) * plan.c.slots + scratch) + LINE
     memory.bytes = sizeof(double) * (
         uniform + 2 * packed + sums + stash + ahead + workspaces * memory.workspace_doubles
     )

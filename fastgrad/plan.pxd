@@ -27,7 +27,7 @@ cdef extern from "kernels/program.h":
         IN_UNIFORM
         IN_PACKED
         SPACES
-        NEURONS_AHEAD
+        GROUP
     ctypedef struct CPlan "Plan":
         const int32_t *forward
         const int32_t *reverse
@@ -72,11 +72,12 @@ cdef class Plan:
     cdef Words copied        # parameters that are read as uniforms: (first, count)
     cdef Words sum_uniforms  # the uniform of each place in a strand's sums
     cdef Words free_slots
-    cdef Words groups        # of sums that may be computed ahead: layer, first neuron
+    cdef Words groups        # of neurons whose sums may be computed ahead: layer, first neuron
     cdef Words units         # nodes in the order of their runs; a layer is -1 - its number
-    # Of the weights' adjoints: (from, to) of task_layers, (from, to) of columns, and whether the
-    # first of the layers finds no sums yet.
+    # Of the weights' adjoints: (from, to) of task_layers, (from, to) of columns, whether the first
+    # of the layers finds no sums yet, and of which group the neurons are, or -1.
     cdef Words tasks
+    cdef Words group_tasks   # the same work where there are groups
     cdef Words task_layers   # layers whose weights' adjoints lie together, family by family
     cdef Dense *dense
     cdef int32_t *slot       # by node: of its values, its adjoints; 0 where there is none

@@ -85,6 +85,7 @@ cdef class Plan:
         free(self.groups.at)
         free(self.units.at)
         free(self.tasks.at)
+        free(self.group_tasks.at)
         free(self.task_layers.at)
         free(self.dense)
         free(self.constants)
@@ -329,10 +330,10 @@ cdef int forward_layer(Plan plan, int32_t layer) except -1:
         and <int64_t>dense.inputs * dense.neurons >= AHEAD_FROM
     ):
         dense.z_at = plan.c.ahead
-        for k in range(0, dense.neurons, NEURONS_AHEAD):
+        for k in range(0, dense.neurons, GROUP):
             push(&plan.groups, layer)
             push(&plan.groups, k)
-            plan.c.ahead += NEURONS_AHEAD
+            plan.c.ahead += GROUP
     # Offsets for now: `finish` makes pointers of them.
     dense.x = <const int32_t *>plan.dense_words.size
     for k in range(dense.inputs):
@@ -562,4 +563,4 @@ cdef int finish(Plan plan) except -1:
     c.sums = <int32_t>plan.sum_uniforms.size
     find_copied(plan.graph, plan.dense, &plan.packed, &plan.copied)
     return divide_weights(plan.dense, c.dense_count, plan.graph.uniforms, &plan.tasks,
-                          &plan.task_layers, &plan.cleared)
+                          &plan.group_tasks, &plan.task_layers, &plan.cleared)

@@ -47,9 +47,20 @@ cdef extern from "kernels/program.h":
         void *customs
         int threads
         int64_t moved
+    ctypedef struct Group:
+        int32_t first_neuron "from"
+        double *turned
+        int turns
+    ctypedef struct Ahead:
+        Group group
+        int64_t first
+        int64_t samples
+        int64_t lanes
+        double *sums
     ctypedef struct Share:
         int64_t first_column "from"
         int64_t to
+        Group group
         int64_t first
         int64_t samples
         int64_t lanes
@@ -58,16 +69,6 @@ cdef extern from "kernels/program.h":
         int64_t part
         int64_t parts
     int32_t side_by_side(const Run *, const int32_t *columns, int32_t count) noexcept nogil
-    ctypedef struct Ahead:
-        int32_t first_neuron "from"
-        int64_t first
-        int64_t samples
-        int64_t lanes
-        double *sums
-        double *turned
-        int turns
-        const double *claimed
-        int64_t claimed_count
     ctypedef struct Kernels:
         const char *name
         void (*block[6])(Run *, double *workspace, int64_t first, int64_t samples, int64_t strand,
@@ -77,6 +78,7 @@ cdef extern from "kernels/program.h":
         void (*reverse_one)(Run *, const int32_t *code, double *workspace) noexcept nogil
         void (*ahead)(const Run *, const Dense *, const Ahead *) noexcept nogil
         void (*weights)(const Run *, const Dense *, const Share *) noexcept nogil
+        void (*group_weights)(const Run *, const Dense *, const Share *) noexcept nogil
         void (*check_powers)() noexcept
         Sweeps sweeps[3]
 

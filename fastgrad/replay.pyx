@@ -35,6 +35,7 @@ from fastgrad.pool cimport run_tasks, wake
 from fastgrad.recording cimport Recording
 from fastgrad.slots cimport Slots, copy_numbers, divide
 from fastgrad.tape cimport begin_reading, check_count, end_reading
+from fastgrad.words cimport Words
 
 
 cdef extern from *:
@@ -104,7 +105,15 @@ cdef struct Context:  # of a run, for its tasks
     double *ahead                # sums of all blocks; NULL if none are computed ahead
     const int32_t *groups        # of their neurons: (layer, first neuron)
     int64_t group_count
-    int64_t turned[MOST_THREADS]  # whose weights a workspace's scratch has: the group, + 1
+    int64_t turned[MOST_THREADS]  # of which group a workspace's scratch has what is turned, + 1
+
+
+cdef Group group_of(Context *c, int64_t group, int seat) noexcept nogil:
+    """A group's neurons, for the next task of a seat."""
+    cdef double *scratch = c.workspace + seat * c.workspace_doubles
+    cdef bint turns = c.turned[seat] != group + 1
+    c.turned[seat] = group + 1
+    return Group(c.groups[2 * group + 1], scratch + lanes_of(c.size) * c.run.plan.slots, turns)
 
 
 cdef void ahead_task(void *context, int64_t k, int seat) noexcept nogil:
@@ -112,20 +121,13 @@ cdef void ahead_task(void *context, int64_t k, int seat) noexcept nogil:
     cdef Context *c = <Context *>context
     cdef int64_t group = k // c.blocks, block = k % c.blocks, lanes = lanes_of(c.size)
     cdef bint is_tail = block == c.blocks - 1 and c.tail
-    cdef int64_t tasks = c.group_count * c.blocks, stash = c.blocks * lanes * c.run.plan.stash
     cdef Ahead task
-    task.first_neuron = c.groups[2 * group + 1]
+    task.group = group_of(c, group, seat)
     task.first = c.first + block * lanes
     task.lanes = lanes_of(c.tail_size) if is_tail else lanes
     task.samples = c.tail if is_tail else lanes
     task.sums = c.ahead + block * lanes * c.run.plan.ahead
-    task.turned = c.workspace + seat * c.workspace_doubles + lanes * c.run.plan.slots
-    task.turns = c.turned[seat] != group + 1
-    # The stashes, which blocks will fill and other threads have read: by shares, as blocks are.
-    task.claimed = c.stash + k * stash // tasks
-    task.claimed_count = (k + 1) * stash // tasks - k * stash // tasks
     kernels.ahead(&c.run, c.run.plan.dense + c.groups[2 * group], &task)
-    c.turned[seat] = group + 1
 
 
 cdef void block_task(void *context, int64_t k, int seat) noexcept nogil:
@@ -146,9 +148,9 @@ cdef void block_task(void *context, int64_t k, int seat) noexcept nogil:
 
 
 cdef void weights_task(void *context, int64_t k, int seat) noexcept nogil:
-    """Phase two for some columns of the layers that share their weights."""
+    """Phase two for some columns of the layers that share their weights, or of a group."""
     cdef Context *c = <Context *>context
-    cdef const int32_t *task = c.tasks + 5 * k
+    cdef const int32_t *task = c.tasks + 6 * k
     cdef const Dense *dense
     cdef Share share
     cdef int64_t full = (c.blocks - (1 if c.tail else 0)) * lanes_of(c.size), at
@@ -162,14 +164,25 @@ cdef void weights_task(void *context, int64_t k, int seat) noexcept nogil:
         if full:
             share.first, share.samples, share.lanes = c.first, full, lanes_of(c.size)
             share.stash = c.stash
-            kernels.weights(&c.run, dense, &share)
-            share.fresh = share.parts = 0
+            add_share(c, dense, &share, task[5], seat)
         if c.tail:
             share.first, share.samples = c.first + full, c.tail
             share.lanes = lanes_of(c.tail_size)
             share.stash = c.stash + full * c.run.plan.stash
-            kernels.weights(&c.run, dense, &share)
-            share.fresh = share.parts = 0
+            c.turned[seat] = 0  # it has other blocks' adjoints
+            add_share(c, dense, &share, task[5], seat)
+            c.turned[seat] = 0
+
+
+cdef void add_share(
+    Context *c, const Dense *dense, Share *share, int64_t group, int seat
+) noexcept nogil:
+    if group >= 0:
+        share.group = group_of(c, group, seat)
+        kernels.group_weights(&c.run, dense, share)
+    else:
+        kernels.weights(&c.run, dense, share)
+    share.fresh = share.parts = 0
 
 
 class NoIndex(IndexError):
@@ -413,6 +426,7 @@ cdef object column_of(Plan plan, int32_t place):
 cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
     """What is computed from the parameters, which are there; adjoints are 0 or begun later."""
     cdef double *uniform = memory.uniform + SLOTS_FIXED
+    cdef const Words *tasks = &plan.group_tasks if c.ahead != NULL else &plan.tasks
     cdef int64_t k
     kernels.forward_one(&c.run, plan.uniform_forward.words.at, memory.uniform)
     for k in range(plan.packed.size):
@@ -433,8 +447,7 @@ cdef void set_uniforms(Plan plan, Memory memory, Context *c) noexcept:
     c.run.sums = memory.sums
     c.stash, c.workspace = memory.stash, memory.workspace
     c.workspace_doubles = memory.workspace_doubles
-    c.tasks, c.task_layers = plan.tasks.at, plan.task_layers.at
-    c.task_count = plan.tasks.size // 5
+    c.tasks, c.task_count, c.task_layers = tasks.at, tasks.size // 6, plan.task_layers.at
 
 
 cdef bint superblocks(
@@ -443,6 +456,7 @@ cdef bint superblocks(
     """Go through the batch; returns whether a signal (Ctrl-C) has come in between."""
     cdef int64_t lanes = lanes_of(memory.size), left, done = 0
     cdef int64_t operations = plan.places + plan.products()
+    cdef int seats = min(threads, memory.workspaces)
     while c.first < samples and c.run.bad_sample < 0 and not calls.failed:
         left = samples - c.first
         c.blocks = min(memory.blocks, (left + lanes - 1) // lanes)
@@ -451,10 +465,11 @@ cdef bint superblocks(
         c.tail_size = max(size_for(c.tail), 1 if memory.size else 0)
         if c.ahead != NULL:
             memset(c.turned, 0, sizeof(c.turned))
-            run_tasks(ahead_task, c, c.group_count * c.blocks, min(threads, memory.workspaces))
+            run_tasks(ahead_task, c, c.group_count * c.blocks, seats)
+            memset(c.turned, 0, sizeof(c.turned))
         run_tasks(block_task, c, c.blocks, threads)
         if c.run.gradient and lanes > 1:
-            run_tasks(weights_task, c, c.task_count, threads)
+            run_tasks(weights_task, c, c.task_count, threads if c.ahead == NULL else seats)
         c.first += c.blocks * lanes
         done += c.blocks * lanes * operations
         if done > SIGNALS_AFTER and c.first < samples:

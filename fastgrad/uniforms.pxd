@@ -12,6 +12,6 @@ cdef int find_copied(
     Fused graph, const Dense *layers, const Words *packed, Words *copied
 ) except -1
 cdef int divide_weights(
-    const Dense *layers, int32_t count, int64_t uniforms, Words *tasks, Words *task_layers,
-    Words *cleared
+    const Dense *layers, int32_t count, int64_t uniforms, Words *tasks, Words *group_tasks,
+    Words *task_layers, Words *cleared
 ) except -1

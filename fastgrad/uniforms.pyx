@@ -14,7 +14,7 @@ from fastgrad.nodes cimport (
     ACTIVE, GONE, OP_END, OP_PARAMETER, SLOT_TRASH, SLOTS_FIXED, VARIES, Fused, operands,
 )
 from fastgrad.order cimport is_elementary, which_wanted
-from fastgrad.plan cimport IN_PACKED, IN_PARAMETERS, Dense
+from fastgrad.plan cimport GROUP, IN_PACKED, IN_PARAMETERS, Dense
 from fastgrad.tape cimport OP_CUSTOM, OP_FIRST_POOLED, OP_LEAF
 from fastgrad.words cimport Stream, Words, begin, end, push, zeros
 
@@ -23,6 +23,7 @@ cdef enum:
     TASK_WEIGHTS = 1 << 12  # of one task, if that is LEAST columns
     COLUMNS = 16            # of weights that a kernel takes at once, at most
     LEAST = 2 * COLUMNS     # its x are turned together
+    LINE = 8                # doubles of a cache line
 
 
 cdef int plan_uniforms(
@@ -120,11 +121,14 @@ cdef int push_adjoint(Fused graph, Stream *stream, int32_t node) except -1:
 
 
 cdef int divide_weights(
-    const Dense *layers, int32_t count, int64_t uniforms, Words *tasks, Words *task_layers,
-    Words *cleared
+    const Dense *layers, int32_t count, int64_t uniforms, Words *tasks, Words *group_tasks,
+    Words *task_layers, Words *cleared
 ) except -1:
-    """Divide the adjoints of the layers' weights into tasks that touch no number in common."""
-    cdef int32_t k, column, columns, inputs
+    """Divide the adjoints of the layers' weights into tasks that touch no number in common.
+
+    `group_tasks` are the same work, if layers that are computed ahead are divided by groups.
+    """
+    cdef int32_t k, column, columns, inputs, group
     cdef const Dense *dense
     shapes = []
     for k in range(count):
@@ -144,7 +148,7 @@ cdef int divide_weights(
         last = max(last, first + (neurons - 1) * apart + inputs - 1)
     begun = []  # runs of uniforms whose adjoints begin in the first task that writes them
     for family in families:
-        packed, first, apart, neurons, inputs, _ = family[0]
+        packed, first, apart, neurons, inputs, k = family[0]
         start = task_layers.size
         for shape in family:
             push(task_layers, shape[5])
@@ -155,13 +159,29 @@ cdef int divide_weights(
             columns = max(LEAST, TASK_WEIGHTS // (COLUMNS * neurons) * COLUMNS)
             if not packed:
                 begun += [(first + row * apart, inputs) for row in range(neurons)]
-        for column in range(0, max(shape[4] for shape in family), columns):
-            push(tasks, <int32_t>start)
-            push(tasks, <int32_t>task_layers.size)
-            push(tasks, column)
-            push(tasks, column + columns)
-            push(tasks, alike)
+        family_tasks = [
+            (start, task_layers.size, column, column + columns, alike, -1)
+            for column in range(0, max(shape[4] for shape in family), columns)
+        ]
+        push_tasks(tasks, family_tasks)
+        if len(family) == 1 and layers[k].z_at >= 0:
+            parts = (inputs * GROUP + TASK_WEIGHTS - 1) // TASK_WEIGHTS
+            columns = (inputs // parts + LINE) // LINE * LINE
+            group = <int32_t>(layers[k].z_at // GROUP)
+            family_tasks = [
+                (start, task_layers.size, column, column + columns, alike, k)
+                for k in range(group, group + (neurons + GROUP - 1) // GROUP)
+                for column in range(0, inputs, columns)
+            ]
+        push_tasks(group_tasks, family_tasks)
     return push_others(begun, uniforms, cleared)
+
+
+cdef int push_tasks(Words *tasks, list some) except -1:
+    for task in some:
+        for number in task:
+            push(tasks, number)
+    return 0
 
 
 cdef int find_copied(

@@ -109,22 +109,27 @@ static inline int32_t side_by_side(const Run *run, const int32_t *columns, int32
     return some;
 }
 
-enum { NEURONS_AHEAD = 32 };
+enum { GROUP = 32 };
 
-/* A task before phase one: sums of a group of neurons of a layer of inputs, for a block. */
+/* Neurons of a layer of inputs that one thread works on: groups.h. */
+typedef struct Group {
+    int32_t from;                   /* the first of up to GROUP */
+    double *turned;                 /* a scratch for their weights, or adjoints ... */
+    int turns;                      /* ... if these are not there yet */
+} Group;
+
+/* A task before phase one: the sums of a group for a block. */
 typedef struct Ahead {
-    int32_t from;                   /* the first of up to NEURONS_AHEAD neurons */
+    Group group;
     int64_t first, samples, lanes;  /* of the block */
     double *sums;                   /* of the block, for all layers */
-    double *turned;                 /* a scratch for the group's weights ... */
-    int turns;                      /* ... if they are not there yet */
-    const double *claimed;          /* to be claimed meanwhile */
-    int64_t claimed_count;
 } Ahead;
 
-/* A task of phase two: the adjoints of some columns of a layer's weights, added up over blocks. */
+/* A task of phase two: the adjoints of some columns of a layer's weights, added up over blocks; for
+ * all neurons or for a group. */
 typedef struct Share {
     int64_t from, to;               /* columns */
+    Group group;
     int64_t first, samples, lanes;  /* of the blocks, which are full but for the last one */
     const double *stash;            /* of the first block */
     int fresh;                      /* there are no sums yet */
@@ -181,6 +186,7 @@ typedef struct Kernels {
     void (*reverse_one)(Run *, const int32_t *code, double *workspace);
     void (*ahead)(const Run *, const Dense *, const Ahead *);
     void (*weights)(const Run *, const Dense *, const Share *);
+    void (*group_weights)(const Run *, const Dense *, const Share *);
     void (*check_powers)(void);
     Sweeps sweeps[3];
 } Kernels;

@@ -5,7 +5,7 @@
 #include "lines.h"
 #include "program.h"
 #include "dense.h"
-#include "ahead.h"
+#include "groups.h"
 #include "powers.h"
 #include "edges.h"
 
@@ -117,6 +117,7 @@ const Kernels KERNELS = {
     reverse_one,
     ahead,
     weights,
+    group_weights,
     powers_check,
     {{1, tangent_1, adjoint_1, second_1},
      {4, tangent_4, adjoint_4, second_4},
