@@ -1,11 +1,12 @@
 """Replaying: programs run on whole batches, without Python and without the GIL.
 
 A run computes the uniform numbers once, then goes through the batch in superblocks of a few blocks
-of lanes.  With several threads the sums of large layers of inputs are computed ahead, divided by
-neurons (``kernels/ahead.h``).  Then each block runs forward and in reverse (phase one), leaving
-what its dense layers met in its stash, but for inputs; then the adjoints of the layers' weights are
-added up over all stashes and inputs, columns of weights in parallel (phase two).  Other parameters'
-adjoints are summed in strands, one a block of the superblock, which are added in order at the end.
+of lanes.  Each block runs forward and in reverse (phase one), leaving what its dense layers met in
+its stash, but for inputs; then the adjoints of the layers' weights are added up over all stashes
+and inputs, columns of weights in parallel (phase two).  With several threads large layers of inputs
+are divided by neurons instead: their sums are computed ahead of the blocks, and phase two goes by
+the same groups of neurons (``kernels/groups.h``).  Other parameters' adjoints are summed in strands,
+one a block of the superblock, which are added in order at the end.
 
 Layers read their weights where the tape has them, if the program's parameters lie side by side
 there, and without the GIL: whoever changes data meanwhile copies all of it first (``tape.pyx``).

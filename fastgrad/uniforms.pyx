@@ -23,7 +23,6 @@ cdef enum:
     TASK_WEIGHTS = 1 << 12  # of one task, if that is LEAST columns
     COLUMNS = 16            # of weights that a kernel takes at once, at most
     LEAST = 2 * COLUMNS     # its x are turned together
-    LINE = 8                # doubles of a cache line
 
 
 cdef int plan_uniforms(
@@ -166,7 +165,7 @@ cdef int divide_weights(
         push_tasks(tasks, family_tasks)
         if len(family) == 1 and layers[k].z_at >= 0:
             parts = (inputs * GROUP + TASK_WEIGHTS - 1) // TASK_WEIGHTS
-            columns = (inputs // parts + LINE) // LINE * LINE
+            columns = (inputs + parts * COLUMNS - 1) // (parts * COLUMNS) * COLUMNS
             group = <int32_t>(layers[k].z_at // GROUP)
             family_tasks = [
                 (start, task_layers.size, column, column + columns, alike, k)

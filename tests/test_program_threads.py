@@ -80,6 +80,11 @@ def one_layer():
     return lambda x, y: functional.sum(layer(x)) * y[0]
 
 
+def net():
+    model = nn.MLP(301, [70, 3])
+    return lambda x, y: functional.logsumexp(model(x)) * y[0]
+
+
 def two_layers():
     """The first one twice, and the other after it and by itself."""
     first, second = nn.Layer(130, 130), nn.Layer(130, 140)
@@ -97,9 +102,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [40, 64, 71, 300])
-@pytest.mark.parametrize(("make", "inputs"), [(one_layer, 1100), (two_layers, 130)])
+@pytest.mark.parametrize(("make", "inputs"), [(one_layer, 1100), (net, 301), (two_layers, 130)])
 def test_large_layers_of_inputs(make, inputs, size, form):
-    """With several threads their sums are computed ahead, if an array is as that likes it."""
+    """With several threads their neurons are divided, if an array is as that likes it."""
     random.seed(7)
     program = fastgrad.compile(make(), threads=1)
     x, y = np.random.default_rng(size).normal(size=(2, size, inputs))
@@ -116,6 +121,17 @@ def test_large_layers_of_inputs(make, inputs, size, form):
         ends.append([p.data for p in program.parameters])
     assert ends[0] != start
     assert all(end == ends[0] for end in ends)
+
+
+@pytest.mark.parametrize("size", [32, 33, 64])
+def test_adjoints_that_vanish(size):
+    """Products too small for a double leave -0.0, or 0.0 once a lane without a sample is added."""
+    layer = nn.Layer(600, 40)
+    program = fastgrad.compile(lambda x: functional.sum(layer(x)) * -1e-200, threads=1)
+    x = np.full((size, 600), 1e-200)
+    want = answer_of(program, x)
+    for program.threads in (2, 7):
+        assert answer_of(program, x) == want
 
 
 @pytest.mark.parametrize("name", MODELS)
