@@ -50,8 +50,8 @@ cdef Memory new_memory(Plan plan, int size, int64_t blocks, int workspaces):
     cdef int64_t ahead = lines(blocks * lanes_of(size) * plan.c.ahead)
     cdef int64_t scratch = lanes_of(size) * plan.c.scratch
     cdef double *at
-    # A scratch has room for the weights of as many neurons as a block has lanes: of a group, or there
-    # are none.  If there are groups, it has room for one's adjoints of all lanes too.
+    # A scratch has room for the weights of as many neurons as a block has lanes: of a group, if
+    # there are any; then also for the adjoints of its sums over all lanes.
     if workspaces < 2 or lanes_of(size) < GROUP:
         ahead = 0
     if ahead:

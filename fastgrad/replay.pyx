@@ -5,8 +5,8 @@ of lanes.  Each block runs forward and in reverse (phase one), leaving what its 
 its stash, but for inputs; then the adjoints of the layers' weights are added up over all stashes
 and inputs, columns of weights in parallel (phase two).  With several threads large layers of inputs
 are divided by neurons instead: their sums are computed ahead of the blocks, and phase two goes by
-the same groups of neurons (``kernels/groups.h``).  Other parameters' adjoints are summed in strands,
-one a block of the superblock, which are added in order at the end.
+the same groups of neurons (``kernels/groups.h``).  Other parameters' adjoints are summed in
+strands, one a block of the superblock, which are added in order at the end.
 
 Layers read their weights where the tape has them, if the program's parameters lie side by side
 there, and without the GIL: whoever changes data meanwhile copies all of it first (``tape.pyx``).

@@ -9,8 +9,8 @@
  *
  * A tile is the other way round than in a block: its lanes are neurons, and its rows samples, or
  * inputs for the adjoints.  So inputs are read where they are, and each thread turns what is its
- * own: weights, or adjoints of the sums.  The terms of a sum and their order are the same as without
- * groups, and so are the bits.
+ * own: weights, or adjoints of the sums.  The terms of a sum and their order are the same as
+ * without groups, and so are the bits.
  *
  *   ahead          the sums of a group for a block: [lane][neuron]
  *   take_ahead     brings a layer's sums into the slots of a block
