@@ -123,7 +123,7 @@ def test_large_layers_of_inputs(make, inputs, size, form):
     assert all(end == ends[0] for end in ends)
 
 
-@pytest.mark.parametrize("size", [32, 33, 64])
+@pytest.mark.parametrize("size", [64, 65, 200])
 def test_adjoints_that_vanish(size):
     """Products too small for a double leave -0.0, or 0.0 once a lane without a sample is added."""
     layer = nn.Layer(600, 40)
