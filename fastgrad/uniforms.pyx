@@ -127,7 +127,7 @@ cdef int divide_weights(
 
     `group_tasks` are the same work, if layers that are computed ahead are divided by groups.
     """
-    cdef int32_t k, column, columns, inputs, group
+    cdef int32_t k, column, columns, inputs, group, first_group
     cdef const Dense *dense
     shapes = []
     for k in range(count):
@@ -147,7 +147,7 @@ cdef int divide_weights(
         last = max(last, first + (neurons - 1) * apart + inputs - 1)
     begun = []  # runs of uniforms whose adjoints begin in the first task that writes them
     for family in families:
-        packed, first, apart, neurons, inputs, k = family[0]
+        packed, first, apart, neurons, inputs, k = family[0]  # k: the layer
         start = task_layers.size
         for shape in family:
             push(task_layers, shape[5])
@@ -166,10 +166,10 @@ cdef int divide_weights(
         if len(family) == 1 and layers[k].z_at >= 0:
             parts = (inputs * GROUP + TASK_WEIGHTS - 1) // TASK_WEIGHTS
             columns = (inputs + parts * COLUMNS - 1) // (parts * COLUMNS) * COLUMNS
-            group = <int32_t>(layers[k].z_at // GROUP)
+            first_group = <int32_t>(layers[k].z_at // GROUP)
             family_tasks = [
-                (start, task_layers.size, column, column + columns, alike, k)
-                for k in range(group, group + (neurons + GROUP - 1) // GROUP)
+                (start, task_layers.size, column, column + columns, alike, group)
+                for group in range(first_group, first_group + (neurons + GROUP - 1) // GROUP)
                 for column in range(0, inputs, columns)
             ]
         push_tasks(group_tasks, family_tasks)
